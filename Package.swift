@@ -1,0 +1,50 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every Swift target is held to the same rules; see CONTRIBUTING.md.
+let strict: [SwiftSetting] = [
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+/// Tests call the kernel and child processes directly, so they are not asked to mark each such call `unsafe`.
+let testing: [SwiftSetting] = [
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+]
+
+let package = Package(
+    name: "CallbackServer",
+    products: [
+        .library(name: "CallbackServer", targets: ["CallbackServer"]),
+        .executable(name: "echo", targets: ["echo"]),
+    ],
+    dependencies: [
+        // For the executables only; the library depends on libuv and the toolchain alone.
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
+    ],
+    targets: [
+        .systemLibrary(name: "CLibuv", pkgConfig: "libuv", providers: [.apt(["libuv1-dev"])]),
+        .target(name: "CLinux"),
+        .target(name: "CallbackModel", swiftSettings: strict),
+        .target(name: "LibuvEngine", dependencies: ["CallbackModel", "CLibuv", "CLinux"], swiftSettings: strict),
+        .target(name: "CallbackServer", dependencies: ["CallbackModel", "LibuvEngine"], swiftSettings: strict),
+        .executableTarget(
+            name: "echo",
+            dependencies: [
+                "CallbackServer", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+
+        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: testing),
+        .testTarget(
+            name: "CallbackModelTests", dependencies: ["CallbackModel", "TestSupport"], swiftSettings: testing),
+        .testTarget(
+            name: "ContractTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
+        .testTarget(name: "EchoTests", dependencies: ["echo", "TestSupport"], swiftSettings: testing),
+        .testTarget(name: "TidyTests", dependencies: ["TestSupport"], swiftSettings: testing),
+    ]
+)
