@@ -1,0 +1,54 @@
+/// Why a connection closed: the first cause, and it stays the first.
+///
+/// How many bytes went each way, how many were never sent and how long the connection lasted can still be read
+/// from the connection inside `onClose`.
+public enum CloseReason: Hashable, Sendable {
+    /// This side closed: ``Connection/close()``, or ``Connection/end()`` before the peer did.
+    case localClose
+    /// This side called ``Connection/reset()``.
+    case localReset
+    /// The peer's FIN came first, and this side has finished too.
+    case peerClosed
+    /// The peer reset the connection: ECONNRESET, or EPIPE on a write (tcp(7)).
+    case peerReset
+    /// A time-out passed, and `onTimeout` did not keep the connection.
+    case timedOut(TimeoutKind)
+    /// The loop was over its limits and gave up this connection to stay within them.
+    case shed
+    /// A drain's deadline came first.
+    case drainDeadline
+    /// A system call failed, other than by the peer's doing.
+    case failed(IOError)
+}
+
+/// What a connection waited for too long. The times are in ``Connection/Timeouts``.
+public enum TimeoutKind: String, Hashable, Sendable, CaseIterable {
+    /// Neither side sent anything.
+    case idle
+    /// Nothing came from the peer while the connection was reading.
+    case read
+    /// Queued bytes did not move.
+    case write
+    /// The connection did not open.
+    case connect
+    /// What was queued at ``Connection/close()`` could not be sent.
+    case close
+}
+
+/// What ``Connection/onTimeout`` wants done.
+public enum TimeoutAction: Sendable {
+    /// Close the connection, with ``CloseReason/timedOut(_:)``.
+    case close
+    /// Keep it; the same time-out counts anew from now.
+    case keep
+}
+
+/// What a write answers. It never blocks and never throws.
+public enum WriteStatus: Hashable, Sendable {
+    /// Less than the high water mark is queued: go on.
+    case flowing
+    /// The high water mark is reached: the bytes are queued, but stop until `onDrain`.
+    case saturated
+    /// The connection takes no more bytes; these were not sent.
+    case closed
+}

@@ -1,0 +1,78 @@
+/// What became of the bytes of one write.
+public enum WriteResult: Hashable, Sendable {
+    /// The kernel has taken them all.
+    case sent
+    /// The connection closed before it had taken them all.
+    case failed(CloseReason)
+}
+
+/// The completions that wait, in the order of their writes, each for a number of bytes to have been sent.
+struct CompletionQueue {
+    private struct Entry {
+        let end: UInt64
+        let body: (WriteResult) -> Void
+    }
+
+    private var entries: [Entry] = []
+    /// How many at the front were delivered; removed when they are half, so that each costs constant time.
+    private var delivered = 0
+
+    var isEmpty: Bool { delivered == entries.count }
+
+    mutating func append(end: UInt64, _ body: @escaping (WriteResult) -> Void) {
+        entries.append(Entry(end: end, body: body))
+    }
+
+    func isDue(at position: UInt64) -> Bool {
+        !isEmpty && entries[delivered].end <= position
+    }
+
+    mutating func popFirst(upTo position: UInt64) -> ((WriteResult) -> Void)? {
+        guard isDue(at: position) else { return nil }
+        let body = entries[delivered].body
+        delivered += 1
+        if delivered * 2 > entries.count {
+            entries.removeFirst(delivered)
+            delivered = 0
+        }
+        return body
+    }
+}
+
+extension Connection {
+    /// Like ``write(_:)-(Span<UInt8>)``, and `completion` runs once: when the kernel has taken the last of
+    /// these bytes, or else before `onClose`. Completions run in the order of the writes; a write that answers
+    /// ``WriteStatus/closed`` has none.
+    @discardableResult
+    public func write(
+        _ bytes: Span<UInt8>, completion: @escaping (WriteResult) -> Void
+    ) -> WriteStatus {
+        guard output == .open else { return .closed }
+        // Registered first: the write itself may already fail, which fails the completion with it.
+        needRare().completions.append(end: acceptedByteCount + UInt64(bytes.count), completion)
+        watch.insert(.completions)
+        let status = write(bytes)
+        if bufferedByteCount == 0, output == .open { putOffDelivery() }
+        return status
+    }
+
+    /// The same for an array.
+    @discardableResult
+    public func write(_ bytes: [UInt8], completion: @escaping (WriteResult) -> Void) -> WriteStatus {
+        write(bytes.span, completion: completion)
+    }
+
+    /// The same for the UTF-8 bytes of a string.
+    @discardableResult
+    public func write(_ text: String, completion: @escaping (WriteResult) -> Void) -> WriteStatus {
+        write(text.utf8.span, completion: completion)
+    }
+
+    /// Runs the completions of all bytes up to `position`.
+    func deliverCompletions(upTo position: UInt64, _ result: WriteResult) {
+        while let body = rare?.completions.popFirst(upTo: position) {
+            core.perform { body(result) }
+        }
+        if rare?.completions.isEmpty ?? true { watch.remove(.completions) }
+    }
+}

@@ -1,0 +1,183 @@
+extension Connection {
+    /// Sends what is queued, then FIN: this side has finished. Data from the peer still arrives; when its FIN
+    /// has come too, the connection closes.
+    ///
+    /// A peer that never finishes keeps the connection; an idle time-out ends that.
+    public func end() {
+        guard output == .open else { return }
+        cause = cause ?? .localClose
+        core.batch.flush(self)
+        guard output == .open else { return }
+        output = .ending
+        driver.finish()
+    }
+
+    /// Sends what is queued, then closes, whatever the peer does; no more data is delivered.
+    ///
+    /// Flushing is bounded by ``Timeouts/close``; then the rest is dropped and the peer reset. If the peer has
+    /// sent data that was never read, the kernel sends RST at the close (RFC 2525, 2.17), which may cost the
+    /// peer the last bytes: ``end()`` and reading to the end is the safe way to finish.
+    public func close() {
+        guard lifecycle == .open || lifecycle == .starting else { return }
+        cause = cause ?? .localClose
+        core.batch.flush(self)
+        // The flush may have failed and closed.
+        guard lifecycle == .open || lifecycle == .starting else { return }
+        if queuedByteCount == 0 { return closeDriver() }
+        output = .closed
+        input = .closed
+        lifecycle = .flushing
+        driver.stopReading()
+        let limit = UInt64(sharedOptions.value.timeouts.close.wholeMilliseconds)
+        needRare().closeDeadline = core.driver.nanoseconds / 1_000_000 + limit + 1
+        timeoutsChanged()
+    }
+
+    /// Drops everything that is queued and closes with RST, so that the peer cannot take it for a proper end.
+    public func reset() {
+        guard lifecycle != .closing, lifecycle != .closed else { return }
+        cause = cause ?? .localReset
+        closeDriver(resetting: true)
+    }
+
+    // MARK: Causes
+
+    /// A write failed: nothing more goes out. After a peer's reset, what it had sent before is still delivered,
+    /// as long as the connection reads (contract clause 11).
+    func writeFailed(_ error: IOError) {
+        fail(error)
+        if error.isPeerReset, input == .flowing, lifecycle == .open {
+            output = .closed
+            lifecycle = .readingOut
+        } else {
+            closeDriver()
+        }
+    }
+
+    func fail(_ error: IOError) {
+        let failure = error.isPeerReset ? CloseReason.peerReset : .failed(error.about(remoteAddress))
+        // A peer that resets after either side's FIN has spoiled a close that was under way: that is the cause.
+        if cause == nil || cause == .peerClosed || cause == .localClose { cause = failure }
+    }
+
+    /// The engine calls this when FIN is sent, or could not be since the connection has gone.
+    package func outputEnded(_ error: IOError?) {
+        guard output == .ending else { return }
+        if let error { return writeFailed(error) }
+        output = .ended
+        if input == .ended, lifecycle == .open { closeDriver() }
+    }
+
+    // MARK: The end
+
+    /// Closes the descriptor now; `driverClosed` follows.
+    func closeDriver(resetting: Bool = false) {
+        guard lifecycle != .closing, lifecycle != .closed else { return }
+        bytesUnsent += UInt64(bufferedByteCount)
+        queuedByteCount = 0
+        batchCount = 0
+        output = .closed
+        input = .closed
+        lifecycle = .closing
+        core.timeouts.remove(self)
+        driver.close(resetting: resetting)
+    }
+
+    /// The engine calls this when the descriptor is closed and its memory given back.
+    package func driverClosed() {
+        lifecycle = .closed
+        let reason = cause ?? .localClose
+        deliverCompletions(upTo: bytesWritten, .sent)
+        deliverCompletions(upTo: .max, .failed(reason))
+        listener?.connectionCloses(reason)
+        if let onClose { core.perform { onClose(self, reason) } }
+        let listener = self.listener
+        release()
+        listener?.connectionClosed()
+    }
+
+    func closeAtDrainDeadline() {
+        cause = cause ?? .drainDeadline
+        closeDriver(resetting: bufferedByteCount > 0)
+    }
+
+    /// Closes without calling anyone: the loop is being let go.
+    func abandon() {
+        releaseCallbacks()
+        cause = cause ?? .localClose
+        closeDriver()
+    }
+
+    private func release() {
+        releaseCallbacks()
+        listener = nil
+        // Last: the loop's reference may be the only one.
+        core.connections.remove(self)
+    }
+
+    private func releaseCallbacks() {
+        onData = nil
+        onClose = nil
+        rare = nil
+    }
+}
+
+// MARK: - Time-outs
+
+extension Connection {
+    /// Looks at which time-outs count now and tells the queue when to look again. Called whenever one may
+    /// have begun to count; activity alone only moves `lastReadAt` and `lastWriteAt`.
+    func timeoutsChanged() {
+        guard lifecycle == .open || lifecycle == .flushing else { return }
+        let times = sharedOptions.value.timeouts
+        let tracks = times.idle != nil || times.read != nil || times.write != nil
+        if tracks { watch.insert(.timeouts) } else { watch.remove(.timeouts) }
+        guard let deadline = nextTimeout()?.deadline else { return core.timeouts.remove(self) }
+        core.timeouts.set(self, deadline: deadline, core: core)
+    }
+
+    /// The earliest time-out that counts, and when it passes.
+    private func nextTimeout() -> (kind: TimeoutKind, deadline: UInt64)? {
+        if lifecycle == .flushing {
+            return rare?.closeDeadline.map { (.close, $0) }
+        }
+        let times = sharedOptions.value.timeouts
+        var earliest: (kind: TimeoutKind, deadline: UInt64)?
+        func consider(_ kind: TimeoutKind, _ time: Duration?, since start: UInt64) {
+            guard let time else { return }
+            // One millisecond more, since `start` was truncated to whole ones: a time-out is never early.
+            let deadline = start + UInt64(time.wholeMilliseconds) + 1
+            if deadline < earliest?.deadline ?? .max { earliest = (kind, deadline) }
+        }
+        consider(.idle, times.idle, since: max(lastReadAt, lastWriteAt))
+        if input == .flowing { consider(.read, times.read, since: lastReadAt) }
+        if queuedByteCount > 0 { consider(.write, times.write, since: lastWriteAt) }
+        return earliest
+    }
+
+    /// The queue calls this when the deadline it was told has come; `now` is read from the clock.
+    func timeoutsDue(now: UInt64) {
+        // A long write is one step to the engine: what it has sent meanwhile shows only here.
+        let queued = lifecycle == .open && queuedByteCount > 0 ? driver.queuedByteCount : queuedByteCount
+        if queued < queuedByteCount {
+            queuedByteCount = queued
+            lastWriteAt = now
+        }
+        guard let (kind, deadline) = nextTimeout(), deadline <= now else { return timeoutsChanged() }
+        var action = TimeoutAction.close
+        if kind != .close, let onTimeout = rare?.onTimeout {
+            core.perform { action = onTimeout(self, kind) }
+        }
+        guard lifecycle == .open || lifecycle == .flushing else { return }
+        switch action {
+        case .keep:
+            if kind != .write { lastReadAt = now }
+            if kind != .read { lastWriteAt = now }
+            timeoutsChanged()
+        case .close:
+            cause = kind == .close ? .timedOut(.close) : cause ?? .timedOut(kind)
+            // Unsent bytes and a plain FIN would look to the peer like a whole answer.
+            closeDriver(resetting: bufferedByteCount > 0)
+        }
+    }
+}

@@ -1,0 +1,107 @@
+extension Connection {
+    /// What a connection is made with. Numbers out of bounds are refused with EINVAL where the options are used.
+    public struct Options: Sendable {
+        /// From this many queued bytes on, `write` answers ``WriteStatus/saturated``; from 1 to 1 GiB.
+        public var highWaterMark = 64 * 1024
+        /// When the queue has fallen to this many bytes, `onDrain` runs; less than ``highWaterMark``.
+        public var lowWaterMark = 16 * 1024
+        /// Whether this side may go on writing after the peer's FIN, until ``Connection/end()`` (RFC 9293, 3.6).
+        public var allowsHalfOpen = false
+        /// Sends small segments at once (TCP_NODELAY, tcp(7)): batches are the loop's business, not Nagle's.
+        public var noDelay = true
+        /// Probes of a silent peer (SO_KEEPALIVE, tcp(7)); nothing for none.
+        public var keepAlive: KeepAlive? = nil
+        /// The kernel's receive buffer in bytes, from 1 (SO_RCVBUF, socket(7)); nothing for its own choice.
+        public var receiveBufferSize: Int? = nil
+        /// The kernel's send buffer in bytes, from 1 (SO_SNDBUF, socket(7)); nothing for its own choice.
+        public var sendBufferSize: Int? = nil
+        /// How long to wait for what.
+        public var timeouts = Timeouts()
+
+        /// The defaults above.
+        public init() {}
+
+        package func validate() throws(IOError) {
+            guard (1...1 << 30).contains(highWaterMark) else {
+                throw .invalid("options", "highWaterMark \(highWaterMark) is not between 1 and \(1 << 30)")
+            }
+            guard (0..<highWaterMark).contains(lowWaterMark) else {
+                throw .invalid("options", "lowWaterMark \(lowWaterMark) is not between 0 and \(highWaterMark - 1)")
+            }
+            for size in [receiveBufferSize, sendBufferSize] {
+                guard let size else { continue }
+                guard (1...Int(Int32.max)).contains(size) else {
+                    throw .invalid("setsockopt", "a buffer of \(size) bytes is not between 1 and \(Int32.max)")
+                }
+            }
+            try keepAlive?.validate()
+            try timeouts.validate()
+        }
+    }
+
+    /// TCP keep-alive (tcp(7)), in whole seconds from 1 to 32,767.
+    public struct KeepAlive: Hashable, Sendable {
+        /// Silence before the first probe (TCP_KEEPIDLE).
+        public var idle: Duration
+        /// Between probes (TCP_KEEPINTVL).
+        public var interval: Duration
+        /// Unanswered probes until the connection fails, from 1 to 127 (TCP_KEEPCNT).
+        public var count: Int
+
+        /// Probes after `idle`, every `interval`, `count` times.
+        public init(idle: Duration = .seconds(60), interval: Duration = .seconds(10), count: Int = 6) {
+            self.idle = idle
+            self.interval = interval
+            self.count = count
+        }
+
+        package var idleSeconds: Int32 { Int32(clamping: idle.components.seconds) }
+        package var intervalSeconds: Int32 { Int32(clamping: interval.components.seconds) }
+
+        func validate() throws(IOError) {
+            for time in [idle, interval] {
+                guard (.seconds(1) ... .seconds(32_767)).contains(time) else {
+                    throw .invalid("setsockopt", "a keep-alive time of \(time) is not between 1 s and 32767 s")
+                }
+            }
+            guard (1...127).contains(count) else {
+                throw .invalid("setsockopt", "\(count) keep-alive probes are not between 1 and 127")
+            }
+        }
+    }
+
+    /// Time-outs, each 1 ms or more, rounded up to whole milliseconds; nothing for none.
+    public struct Timeouts: Hashable, Sendable {
+        /// Neither side sent anything for so long.
+        public var idle: Duration? = nil
+        /// The peer sent nothing for so long, while the connection was reading.
+        public var read: Duration? = nil
+        /// No queued byte could be sent for so long.
+        public var write: Duration? = nil
+        /// The connection did not open within.
+        public var connect: Duration? = .seconds(30)
+        /// ``Connection/close()`` may flush for so long; then the peer is reset.
+        public var close: Duration = .seconds(5)
+
+        /// The defaults above.
+        public init() {}
+
+        func validate() throws(IOError) {
+            for time in [idle, read, write, connect, close] {
+                guard let time else { continue }
+                guard time >= .milliseconds(1) else {
+                    throw .invalid("timeout", "a time-out of \(time) is less than 1 ms")
+                }
+            }
+        }
+    }
+
+    /// One copy of the options for all connections of a listener.
+    final class SharedOptions {
+        let value: Options
+
+        init(_ value: Options) {
+            self.value = value
+        }
+    }
+}

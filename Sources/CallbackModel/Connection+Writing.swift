@@ -1,0 +1,117 @@
+extension Connection {
+    /// Sends `bytes` after all that was written before; copies what it keeps, so they can be reused at once.
+    ///
+    /// Never blocks. Small pieces written during one callback leave together when it returns; outside of
+    /// callbacks each write is sent at once. Answers ``WriteStatus/saturated`` when the high water mark is
+    /// reached, ``WriteStatus/closed`` when nothing can be sent any more.
+    @discardableResult
+    public func write(_ bytes: Span<UInt8>) -> WriteStatus {
+        let count = bytes.count
+        guard output == .open else { return .closed }
+        if queuedByteCount != 0 || count > WriteBatch.largestPiece || !core.isInCallback {
+            return writeThrough(bytes)
+        }
+        core.batch.append(bytes, of: self)
+        acceptedByteCount &+= UInt64(truncatingIfNeeded: count)
+        return Int(batchCount) < highWaterMark ? .flowing : saturate()
+    }
+
+    /// The same for an array.
+    @discardableResult
+    public func write(_ bytes: [UInt8]) -> WriteStatus {
+        write(bytes.span)
+    }
+
+    /// The same for the UTF-8 bytes of a string.
+    @discardableResult
+    public func write(_ text: String) -> WriteStatus {
+        write(text.utf8.span)
+    }
+
+    /// The same for the UTF-8 bytes of a literal.
+    @discardableResult
+    public func write(_ text: StaticString) -> WriteStatus {
+        text.withUTF8Buffer { unsafe write($0.span) }
+    }
+
+    /// The way of large pieces, of bytes behind a queue, and of writes outside of callbacks.
+    private func writeThrough(_ bytes: Span<UInt8>) -> WriteStatus {
+        guard !bytes.isEmpty else { return bufferedByteCount < highWaterMark ? .flowing : saturate() }
+        core.batch.flush(self)
+        // The batch may have failed.
+        guard output == .open else { return .closed }
+        acceptedByteCount &+= UInt64(bytes.count)
+        handOver(bytes)
+        guard output == .open else { return .closed }
+        return queuedByteCount < highWaterMark ? .flowing : saturate()
+    }
+
+    private func saturate() -> WriteStatus {
+        watch.insert(.saturated)
+        return .saturated
+    }
+
+    /// Gives bytes to the driver, which sends or queues them. Runs no callback.
+    @inline(__always)
+    func handOver(_ bytes: Span<UInt8>) {
+        let queued = driver.send(bytes)
+        if queued == 0, watch.isEmpty, queuedByteCount == 0 { return }
+        handedOver(queued, count: bytes.count)
+    }
+
+    private func handedOver(_ queued: Int, count: Int) {
+        guard queued >= 0 else {
+            bytesUnsent += UInt64(queuedByteCount + count)
+            queuedByteCount = 0
+            return writeFailed(IOError(call: "send", errno: Int32(-queued), address: remoteAddress))
+        }
+        let wasEmpty = queuedByteCount == 0
+        if watch.contains(.timeouts) { lastWriteAt = core.driver.cachedMilliseconds }
+        queuedByteCount = queued
+        if wasEmpty, queued > 0 { timeoutsChanged() }
+        if isOwedSomething { putOffDelivery() }
+    }
+
+    /// Whether a completion or `onDrain` is due, now that the queue has changed.
+    private var isOwedSomething: Bool {
+        if watch.contains(.completions), let rare, rare.completions.isDue(at: bytesWritten) { return true }
+        return watch.contains(.saturated) && bufferedByteCount <= sharedOptions.value.lowWaterMark
+    }
+
+    func putOffDelivery() {
+        guard !watch.contains(.putOff) else { return }
+        watch.insert(.putOff)
+        core.putOff(.connection(self))
+    }
+
+    /// What a flush owed: never delivered inside the user's own call, and never twice in one turn, since a
+    /// fast peer and an eager `onDrain` would otherwise keep a turn from ending.
+    func deliverDeferred() {
+        watch.remove(.putOff)
+        deliverProgress()
+    }
+
+    private func deliverProgress() {
+        guard lifecycle != .closed else { return }
+        if watch.contains(.completions) { deliverCompletions(upTo: bytesWritten, .sent) }
+        guard watch.contains(.saturated), output == .open || output == .ending else { return }
+        guard bufferedByteCount <= sharedOptions.value.lowWaterMark else { return }
+        watch.remove(.saturated)
+        if output == .open, let onDrain = rare?.onDrain { core.perform { onDrain(self) } }
+    }
+
+    /// The engine calls this when its queue has become shorter.
+    package func queueShrank(to queued: Int) {
+        queuedByteCount = queued
+        lastWriteAt = core.driver.cachedMilliseconds
+        deliverProgress()
+        if lifecycle == .flushing, bufferedByteCount == 0 { closeDriver() }
+    }
+
+    /// The engine calls this when bytes of its queue could not be sent; `send` answers with its own failures.
+    package func queueFailed(_ error: IOError) {
+        bytesUnsent += UInt64(queuedByteCount)
+        queuedByteCount = 0
+        writeFailed(error)
+    }
+}

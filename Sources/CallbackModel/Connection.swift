@@ -1,0 +1,277 @@
+/// A stream connection, accepted by a ``Listener`` or opened by this side: callbacks in, bytes out.
+///
+/// Callbacks run in the order `onOpen`? (`onData` | `onDrain` | `onTimeout`)\* `onEnd`? `onClose`, never inside
+/// a call that user code makes, and each gets the connection as its first argument, so that none needs to capture
+/// it. The loop owns the connection until `onClose` has run; then all callbacks are released. Every call on a
+/// closed connection does nothing.
+@safe public final class Connection {
+    // MARK: Callbacks
+
+    /// Bytes from the peer, never none of them, in order, however the peer had cut them.
+    ///
+    /// The span is the loop's read buffer, lent for the call. Without this callback, bytes are read and dropped.
+    @safe @exclusivity(unchecked) public var onData: ((Connection, Span<UInt8>) -> Void)?
+
+    /// The connection is closed and its descriptor with it. Runs exactly once, last.
+    public var onClose: ((Connection, CloseReason) -> Void)?
+
+    /// The peer has sent FIN and all its data was delivered. Runs at most once. Unless
+    /// ``Options/allowsHalfOpen`` is set, the connection then ends itself after its queue is flushed.
+    public var onEnd: ((Connection) -> Void)? {
+        get { rare?.onEnd }
+        set { if lifecycle != .closed { needRare().onEnd = newValue } }
+    }
+
+    /// After a write answered ``WriteStatus/saturated``: the queue has fallen to the low water mark. Runs once
+    /// for each time the high water mark was reached.
+    public var onDrain: ((Connection) -> Void)? {
+        get { rare?.onDrain }
+        set { if lifecycle != .closed { needRare().onDrain = newValue } }
+    }
+
+    /// A time-out of ``Options/timeouts`` has passed. Without this callback the connection closes.
+    public var onTimeout: ((Connection, TimeoutKind) -> TimeoutAction)? {
+        get { rare?.onTimeout }
+        set { if lifecycle != .closed { needRare().onTimeout = newValue } }
+    }
+
+    /// What few connections have, allocated when first set, so that the others do not pay for it.
+    final class Rare {
+        var onEnd: ((Connection) -> Void)?
+        var onDrain: ((Connection) -> Void)?
+        var onTimeout: ((Connection, TimeoutKind) -> TimeoutAction)?
+        var completions = CompletionQueue()
+        /// When ``Connection/close()`` gives up flushing, in milliseconds of the loop's clock.
+        var closeDeadline: UInt64?
+    }
+
+    // MARK: State
+
+    let core: LoopCore
+    let driver: StreamDriver
+    var listener: Listener?
+
+    /// The peer's address, also after it has gone; for a Unix socket's client usually unnamed.
+    public let remoteAddress: SocketAddress
+
+    /// What may still be written. The one thing that `write` looks at.
+    enum Output: UInt8 {
+        case open
+        /// `end()` was called: FIN follows the queue.
+        case ending
+        /// FIN is sent.
+        case ended
+        /// Nothing more goes out: closing, closed, or a write has failed.
+        case closed
+    }
+
+    /// What may still be delivered.
+    enum Input: UInt8 {
+        case flowing
+        /// By ``Connection/pause()``.
+        case paused
+        /// `onEnd` has run.
+        case ended
+        case closed
+    }
+
+    /// How far the connection is from its end.
+    enum Lifecycle: UInt8 {
+        /// Before `onConnection` has returned: nothing is read yet.
+        case starting
+        case open
+        /// `close()` was called and bytes are still queued.
+        case flushing
+        /// The peer has reset the connection; what it sent before is read out.
+        case readingOut
+        /// The driver closes; `onClose` follows.
+        case closing
+        case closed
+    }
+
+    @safe @exclusivity(unchecked) var output = Output.open
+    @safe @exclusivity(unchecked) var input = Input.flowing
+    var lifecycle = Lifecycle.starting
+
+    /// What the end of a flush or a change of the queue has to look at; nothing of it on the fast path.
+    struct Watch: OptionSet {
+        let rawValue: UInt8
+        /// A write answered `.saturated`; `onDrain` is owed.
+        static let saturated = Watch(rawValue: 1)
+        /// Completions wait.
+        static let completions = Watch(rawValue: 2)
+        /// Time-outs are set: activity is noted.
+        static let timeouts = Watch(rawValue: 4)
+        /// The next turn looks at this connection.
+        static let putOff = Watch(rawValue: 8)
+    }
+
+    @safe @exclusivity(unchecked) var watch: Watch = []
+
+    // The run of this connection in the loop's batch buffer (`WriteBatch`).
+    @safe @exclusivity(unchecked) var isDirty = false
+    @safe @exclusivity(unchecked) var batchStart: Int32 = 0
+    @safe @exclusivity(unchecked) var batchCount: Int32 = 0
+    @safe @exclusivity(unchecked) var nextDirty: Unmanaged<Connection>? = nil
+
+    /// Bytes in the driver's queue.
+    @safe @exclusivity(unchecked) var queuedByteCount = 0
+    @safe @exclusivity(unchecked) var highWaterMark: Int
+    @safe @exclusivity(unchecked) var acceptedByteCount: UInt64 = 0
+
+    /// Bytes delivered to `onData`.
+    @safe @exclusivity(unchecked) public internal(set) var bytesRead: UInt64 = 0
+
+    /// Written bytes that were dropped: by ``reset()``, a failure or a passed time-out. Final in `onClose`.
+    public internal(set) var bytesUnsent: UInt64 = 0
+
+    /// The first cause of closing.
+    var cause: CloseReason?
+
+    var rare: Rare?
+    var sharedOptions: SharedOptions
+
+    // The place in the loop's list of connections (`ConnectionList`) and in its queue of time-outs.
+    var nextInLoop: Connection?
+    var previousInLoop: Unmanaged<Connection>?
+    var timeoutIndex: Int32 = -1
+
+    // In milliseconds of the loop's clock.
+    let openedAt: UInt64
+    @safe @exclusivity(unchecked) var lastReadAt: UInt64
+    @safe @exclusivity(unchecked) var lastWriteAt: UInt64
+
+    init(
+        core: LoopCore, driver: StreamDriver, listener: Listener?, remoteAddress: SocketAddress,
+        options: SharedOptions
+    ) {
+        self.core = core
+        self.driver = driver
+        self.listener = listener
+        self.remoteAddress = remoteAddress
+        sharedOptions = options
+        highWaterMark = options.value.highWaterMark
+        let now = core.driver.cachedMilliseconds
+        openedAt = now
+        lastReadAt = now
+        lastWriteAt = now
+        unsafe driver.connection = .passUnretained(self)
+        core.connections.insert(self)
+    }
+
+    /// Starts reading, unless the user's first callback has paused or closed the connection.
+    func begin() {
+        guard lifecycle == .starting else { return }
+        lifecycle = .open
+        if input == .flowing { driver.startReading() }
+        timeoutsChanged()
+    }
+
+    func needRare() -> Rare {
+        if let rare { return rare }
+        let made = Rare()
+        rare = made
+        return made
+    }
+}
+
+// MARK: - Looking
+
+extension Connection {
+    /// Bytes that were written and that the kernel has not taken yet.
+    public var bufferedByteCount: Int {
+        queuedByteCount + Int(batchCount)
+    }
+
+    /// Bytes that the kernel has taken.
+    public var bytesWritten: UInt64 {
+        acceptedByteCount - UInt64(bufferedByteCount) - bytesUnsent
+    }
+
+    /// How long the connection has been open, or was.
+    public var age: Duration {
+        .milliseconds(Int64(core.driver.cachedMilliseconds - openedAt))
+    }
+
+    /// The descriptor, for logs only; -1 once it is closed.
+    public var descriptor: Int32 {
+        driver.descriptor
+    }
+
+    /// This end's address; nothing once the connection is closed.
+    public var localAddress: SocketAddress? {
+        driver.localAddress
+    }
+
+    /// The options in force. Setting them changes water marks, half-open behaviour and time-outs at once;
+    /// socket options (`noDelay`, buffer sizes, …) take effect when the connection is made.
+    ///
+    /// - Precondition: the values set are within their documented bounds.
+    public var options: Options {
+        get { sharedOptions.value }
+        set {
+            do {
+                try newValue.validate()
+            } catch {
+                preconditionFailure("Connection.options: \(error)")
+            }
+            sharedOptions = SharedOptions(newValue)
+            highWaterMark = newValue.highWaterMark
+            timeoutsChanged()
+        }
+    }
+}
+
+// MARK: - Reading
+
+extension Connection {
+    /// Delivers no data until ``resume()``, from the moment this returns. The peer's FIN is not seen meanwhile.
+    public func pause() {
+        guard input == .flowing else { return }
+        input = .paused
+        driver.stopReading()
+    }
+
+    /// Delivers data again after ``pause()``.
+    public func resume() {
+        guard input == .paused else { return }
+        input = .flowing
+        lastReadAt = core.driver.cachedMilliseconds
+        if lifecycle == .open { driver.startReading() }
+        timeoutsChanged()
+    }
+
+    /// The engine calls this with what one read brought: never nothing, in the loop's buffer.
+    package func received(_ bytes: Span<UInt8>) {
+        guard input == .flowing else { return }
+        bytesRead &+= UInt64(truncatingIfNeeded: bytes.count)
+        if watch.contains(.timeouts) { lastReadAt = core.driver.cachedMilliseconds }
+        guard let onData else { return }
+        core.isInCallback = true
+        onData(self, bytes)
+        core.isInCallback = false
+        core.batch.flush()
+    }
+
+    /// The engine calls this when a read gave 0: the peer's FIN, behind all its data.
+    package func reachedEnd() {
+        if lifecycle == .readingOut { return closeDriver() }
+        guard input == .flowing else { return }
+        input = .ended
+        driver.stopReading()
+        if cause == nil, output == .open { cause = .peerClosed }
+        if let onEnd = rare?.onEnd { core.perform { onEnd(self) } }
+        guard lifecycle == .open else { return }
+        if output == .ended {
+            closeDriver()
+        } else if output == .open, !sharedOptions.value.allowsHalfOpen {
+            end()
+        }
+    }
+
+    /// The engine calls this when a read failed.
+    package func readFailed(_ error: IOError) {
+        fail(error)
+        closeDriver()
+    }
+}

@@ -1,0 +1,158 @@
+// What an engine provides. The model decides what happens (policy: water marks, batching, time-outs, limits);
+// a driver makes it happen with system calls. Everything a driver learns it tells the object it serves, through
+// the `package` methods of that object: `Connection.received`, `Listener.accepted`, …
+//
+// Base classes rather than protocols: a call through an existential costs a retain and a release a message.
+// They are open only to engines: `@_spi(Engine) import CallbackModel`.
+
+/// One event loop of an engine: a kernel queue of events, a clock, and the turn that delivers them.
+@_spi(Engine)
+open class LoopDriver {
+    /// Who is told when a turn begins; outlives the driver.
+    package final weak var core: LoopCore?
+
+    /// For subclasses.
+    public init() {}
+
+    /// Runs turns as ``EventLoop/run(_:)`` says. Never called while it runs already.
+    open func run(_ mode: EventLoop.RunMode) throws(IOError) { unimplemented() }
+
+    /// Ends the run after the turn under way.
+    open func stop() { unimplemented() }
+
+    /// Whether anything that keeps the loop running is left: a handle that is open or still closing.
+    open var isAlive: Bool { unimplemented() }
+
+    /// CLOCK_MONOTONIC in milliseconds, as it was when this turn last looked.
+    open var cachedMilliseconds: UInt64 { unimplemented() }
+
+    /// CLOCK_MONOTONIC in nanoseconds, now.
+    open var nanoseconds: UInt64 { unimplemented() }
+
+    /// Asks for one more turn, which must not sleep and begins with `LoopCore.beginTurn()`.
+    open func requestTurn() { unimplemented() }
+
+    /// Gives back everything. The model has closed every driver before; their `closed` calls come from here.
+    open func shutDown() { unimplemented() }
+
+    /// A bound, listening, non-blocking socket; accepts only after `resume()`.
+    open func makeListener(
+        on address: SocketAddress, options: Listener.Options
+    ) throws(IOError) -> ListenerDriver { unimplemented() }
+
+    /// A timer at rest.
+    open func makeTimer() -> TimerDriver { unimplemented() }
+
+    /// A watcher of one signal, already watching.
+    open func makeSignal(_ number: Int32) throws(IOError) -> SignalDriver { unimplemented() }
+
+    /// Asks the resolver off the loop's thread; `answer` comes on the loop, later, once, unless this throws or
+    /// the loop is shut down first. The loop runs until then.
+    open func resolve(
+        host: String, port: UInt16, _ answer: @escaping (Result<[SocketAddress], IOError>) -> Void
+    ) throws(IOError) { unimplemented() }
+}
+
+/// A listening socket: it accepts, and hands what it accepted to its ``Listener``.
+@_spi(Engine)
+open class ListenerDriver {
+    /// For subclasses.
+    public init() {}
+
+    /// Who is told; set by the model before anything can happen. Outlives the driver's `closed` call.
+    package final weak var listener: Listener?
+
+    /// The address the kernel bound, with the port it chose.
+    open var localAddress: SocketAddress { unimplemented() }
+
+    /// Accepts whenever clients wait, until `pause()`. `resume()` twice is `resume()` once.
+    open func resume() { unimplemented() }
+
+    /// Leaves clients in the kernel's backlog.
+    open func pause() { unimplemented() }
+
+    /// Closes the socket now; `Listener.driverClosed` follows in a later callback.
+    open func close() { unimplemented() }
+}
+
+/// A connected stream socket: it reads, writes what it can, queues the rest, and closes.
+@_spi(Engine)
+@safe open class StreamDriver {
+    /// For subclasses.
+    public init() {}
+
+    /// Who is told. The loop owns the connection until the driver has called `closed`, so no retain is needed.
+    @safe @exclusivity(unchecked) package final var connection: Unmanaged<Connection>! = nil
+
+    /// The descriptor, for logs; -1 once it is closed.
+    open var descriptor: Int32 { unimplemented() }
+
+    /// This end's address; nothing once the descriptor is closed.
+    open var localAddress: SocketAddress? { unimplemented() }
+
+    /// Sends what the kernel takes at once, unless something is queued before it, and queues a copy of the rest.
+    ///
+    /// Returns how many bytes are queued afterwards, or a negative errno. After an error nothing more is ever
+    /// sent: the peer has an exact prefix.
+    open func send(_ bytes: Span<UInt8>) -> Int { unimplemented() }
+
+    /// How many bytes wait in the queue.
+    open var queuedByteCount: Int { unimplemented() }
+
+    /// Delivers data from now on: `Connection.received`, at last `reachedEnd` or `readFailed`.
+    open func startReading() { unimplemented() }
+
+    /// Delivers no more, also when called from inside `received`.
+    open func stopReading() { unimplemented() }
+
+    /// Sends FIN when the queue is empty, then calls `Connection.outputEnded`.
+    open func finish() { unimplemented() }
+
+    /// Drops the queue and closes the descriptor now; `Connection.driverClosed` follows in a later callback.
+    ///
+    /// With `resetting` the peer gets RST in place of FIN (SO_LINGER with zero, socket(7)).
+    open func close(resetting: Bool) { unimplemented() }
+}
+
+/// One timer, in whole milliseconds of the loop's clock.
+@_spi(Engine)
+open class TimerDriver {
+    /// For subclasses.
+    public init() {}
+
+    /// Who is told; the loop owns the timer while it is armed.
+    package final weak var timer: EventLoop.Timer?
+
+    /// Fires once, in the first turn that sees the clock at or after `deadline`; replaces an earlier deadline.
+    open func start(deadline: UInt64) { unimplemented() }
+
+    /// Forgets the deadline.
+    open func stop() { unimplemented() }
+
+    /// Whether an armed timer keeps the loop running.
+    open func setReferenced(_ referenced: Bool) { unimplemented() }
+
+    /// Gives the timer back. Nothing follows.
+    open func close() { unimplemented() }
+}
+
+/// A watcher of one signal.
+@_spi(Engine)
+open class SignalDriver {
+    /// For subclasses.
+    public init() {}
+
+    /// Who is told; the loop owns the watcher until it is cancelled.
+    package final weak var watcher: EventLoop.SignalWatcher?
+
+    /// Whether the watcher keeps the loop running.
+    open func setReferenced(_ referenced: Bool) { unimplemented() }
+
+    /// Stops watching. Nothing follows.
+    open func close() { unimplemented() }
+}
+
+/// A driver that lacks a method is a mistake in this package, never in a user's.
+private func unimplemented(_ method: StaticString = #function) -> Never {
+    preconditionFailure("\(method): an engine must override this")
+}

@@ -1,0 +1,167 @@
+/// One thread's event loop: it waits for sockets, timers and signals, and runs their callbacks, one at a time.
+///
+/// A loop belongs to the thread that runs it and is not `Sendable`; an object of a loop is used from that
+/// loop's callbacks, or from its thread while it does not run. No callback ever runs inside a call that user
+/// code makes: what a call causes is delivered later, in the same turn or the next.
+///
+/// A loop that is let go closes what it still holds. Its callbacks are then released without being called,
+/// since callbacks run only inside ``run(_:)``.
+///
+/// The first loop of a process sets SIGPIPE to be ignored, process-wide, so that a peer that goes away never
+/// ends the process (signal(7), write(2) EPIPE).
+public final class EventLoop {
+    package let core: LoopCore
+
+    /// A loop on the engine behind `driver`; users write `EventLoop(engine:options:)`.
+    @_spi(Engine)
+    public init(driver: LoopDriver) {
+        core = LoopCore(driver: driver)
+    }
+
+    deinit {
+        core.shutDown()
+    }
+
+    /// How long ``EventLoop/run(_:)`` runs.
+    public enum RunMode: Sendable {
+        /// Until nothing that keeps the loop running is left, or ``EventLoop/stop()``.
+        case untilIdle
+        /// One turn, which waits for an event if none is there.
+        case once
+        /// One turn, which does not wait.
+        case noWait
+    }
+
+    /// Runs callbacks until `mode` says it is enough; it can be called again.
+    ///
+    /// Open listeners and connections, armed timers and signal watchers keep a loop running, the latter two
+    /// unless their `isReferenced` is off. Calling it from a callback of the same loop is a programming error and traps.
+    /// Throws what the engine's wait throws, which on a healthy system is nothing.
+    public func run(_ mode: RunMode = .untilIdle) throws(IOError) {
+        try core.run(mode)
+    }
+
+    /// Ends ``run(_:)`` at the end of the turn under way; outside of it, does nothing.
+    public func stop() {
+        guard core.isRunning else { return }
+        core.driver.stop()
+    }
+
+    /// Whether anything is left that keeps ``run(_:)`` running.
+    public var isAlive: Bool {
+        core.hasDeferred || core.driver.isAlive
+    }
+
+    /// The monotonic clock in whole milliseconds, as this turn last read it: cheap, and the same for callbacks
+    /// of one kind in one turn. Callbacks that compute for long see it stand still.
+    public var now: Instant {
+        Instant(milliseconds: core.driver.cachedMilliseconds)
+    }
+
+    /// Binds `address`, listens, and calls `onConnection` for each client, on the loop.
+    ///
+    /// Set the connection's callbacks there; it is read from once `onConnection` has returned. Throws the
+    /// failed call with its errno and the address: EADDRINUSE, EACCES, EADDRNOTAVAIL, … (bind(2), listen(2)).
+    public func listen(
+        on address: SocketAddress, options: Listener.Options = .init(),
+        onConnection: @escaping (Connection) -> Void
+    ) throws(IOError) -> Listener {
+        try Listener(core: core, address: address, options: options, onConnection: onConnection)
+    }
+
+    /// Finds the addresses of `host`, a name or a numeric address, without blocking the loop (getaddrinfo(3)).
+    ///
+    /// `body` runs once, later, with the addresses in the order to try them, at least one, or with the error:
+    /// ENOENT for a name that does not exist, EAGAIN when the resolver did not answer. The loop runs until then.
+    /// Throws EINVAL for an empty host or one with a NUL, and for a port beyond 0 to 65535.
+    public func resolve(
+        host: String, port: Int, _ body: @escaping (Result<[SocketAddress], IOError>) -> Void
+    ) throws(IOError) {
+        guard !host.isEmpty, !host.utf8.contains(0) else {
+            throw .invalid("getaddrinfo", host.isEmpty ? "the host is empty" : "the host holds a NUL byte")
+        }
+        guard let port = UInt16(exactly: port) else {
+            throw .invalid("getaddrinfo", "port \(port) is not between 0 and 65535")
+        }
+        try core.driver.resolve(host: host, port: port) { [core] answer in
+            core.perform { body(answer) }
+        }
+    }
+
+    /// Calls `body` once after `delay`, then, if `repeating` is given, again at each interval, until cancelled.
+    ///
+    /// A timer never fires early; it may be late by the time other callbacks take. Delays are rounded up to
+    /// whole milliseconds, and beyond 100 years to 100 years. Equal deadlines fire in the order of scheduling. A zero delay fires in the
+    /// next turn, never in this one. A repeating timer that was kept waiting skips the intervals it missed.
+    /// The loop owns the timer until it has fired for the last time or was cancelled.
+    ///
+    /// - Precondition: `delay` is not negative and `repeating` is at least one millisecond.
+    @discardableResult
+    public func schedule(
+        after delay: Duration, repeating: Duration? = nil, _ body: @escaping (Timer) -> Void
+    ) -> Timer {
+        let timer = Timer(core: core, interval: repeating, body: body)
+        timer.reschedule(after: delay)
+        return timer
+    }
+
+    /// Calls `body` on the loop each time the process gets `signal`; several of one kind may become one (signal(7)).
+    ///
+    /// The watcher replaces the signal's default action and keeps the loop running until it is cancelled or
+    /// its ``SignalWatcher/isReferenced`` is set to false. Throws EINVAL for a signal that cannot be caught.
+    @discardableResult
+    public func onSignal(
+        _ signal: Signal, _ body: @escaping (SignalWatcher) -> Void
+    ) throws(IOError) -> SignalWatcher {
+        try SignalWatcher(core: core, signal: signal, body: body)
+    }
+}
+
+extension EventLoop {
+    /// What a loop is made with.
+    public struct Options: Sendable {
+        /// The defaults.
+        public init() {}
+    }
+
+    /// A moment of the monotonic clock, in whole milliseconds.
+    public struct Instant: InstantProtocol, Sendable {
+        /// CLOCK_MONOTONIC, in milliseconds.
+        public let milliseconds: UInt64
+
+        package init(milliseconds: UInt64) {
+            self.milliseconds = milliseconds
+        }
+
+        /// The moment `duration` later, rounded up to a whole millisecond.
+        public func advanced(by duration: Duration) -> Instant {
+            let moved = Int64(clamping: milliseconds).addingReportingOverflow(duration.wholeMilliseconds)
+            return Instant(milliseconds: moved.overflow ? UInt64(Int64.max) : UInt64(max(0, moved.partialValue)))
+        }
+
+        /// The time from this moment to `other`.
+        public func duration(to other: Instant) -> Duration {
+            .milliseconds(Int64(clamping: other.milliseconds) - Int64(clamping: milliseconds))
+        }
+
+        /// Earlier first.
+        public static func < (left: Instant, right: Instant) -> Bool {
+            left.milliseconds < right.milliseconds
+        }
+    }
+}
+
+extension Duration {
+    /// The longest delay that is told apart from "never": 100 years, so that no sum of times overflows.
+    package static let longestMilliseconds: Int64 = 100 * 365 * 24 * 3600 * 1000
+
+    /// Whole milliseconds, rounded up and bounded by `longestMilliseconds` both ways.
+    package var wholeMilliseconds: Int64 {
+        let limit = Self.longestMilliseconds
+        let (seconds, attoseconds) = components
+        guard abs(seconds) < limit / 1000 else { return seconds < 0 ? -limit : limit }
+        let attosecondsPerMillisecond: Int64 = 1_000_000_000_000_000
+        let (whole, rest) = attoseconds.quotientAndRemainder(dividingBy: attosecondsPerMillisecond)
+        return seconds * 1000 + whole + (rest > 0 ? 1 : 0)
+    }
+}

@@ -1,0 +1,305 @@
+/// A listening socket: it calls back for each client that connects; made by ``EventLoop/listen(on:options:onConnection:)``.
+///
+/// The loop owns it while it is open; user code may hold it or not.
+public final class Listener {
+    /// The address the kernel bound; a port of 0 has become the port it chose.
+    public let localAddress: SocketAddress
+
+    /// Clients were turned away. Runs once per wake-up in which that happened, with the exact count.
+    public var onShed: ((Listener, Shed) -> Void)?
+
+    /// Accepting failed for a reason other than limits; it is tried again after a pause of 10 ms, doubling to 1 s.
+    public var onError: ((Listener, IOError) -> Void)?
+
+    /// The socket is closed. Runs once, after ``close()``; the callbacks are released then.
+    public var onClose: ((Listener) -> Void)?
+
+    /// How many connections of this listener are open.
+    public private(set) var connectionCount = 0
+
+    /// Everything set when listening began.
+    public let options: Options
+
+    private let core: LoopCore
+    private let driver: ListenerDriver
+    private let connectionOptions: Connection.SharedOptions
+    private var onConnection: ((Connection) -> Void)?
+    private var state = State.accepting
+    /// The pause after the next failure, in milliseconds.
+    private var backOff = Listener.shortestBackOff
+    private var retry: EventLoop.Timer?
+    private var drain: Drain?
+
+    private enum State {
+        case accepting
+        /// By ``pause()``.
+        case paused
+        /// After a failure; the retry timer ends it.
+        case backingOff
+        /// `maxConnections` are open, and the rest wait in the backlog.
+        case full
+        case closed
+    }
+
+    /// 10 ms: short against what a person notices, long against a system call.
+    static let shortestBackOff: Int64 = 10
+    /// 1 s: a listener whose trouble has gone is back within it.
+    static let longestBackOff: Int64 = 1_000
+    /// 50 ms: at the descriptor limit clients must be served again within 100 ms of a descriptor being freed.
+    static let descriptorBackOff: Int64 = 50
+
+    init(
+        core: LoopCore, address: SocketAddress, options: Options, onConnection: @escaping (Connection) -> Void
+    ) throws(IOError) {
+        try options.validate()
+        let driver = try core.driver.makeListener(on: address, options: options)
+        self.core = core
+        self.options = options
+        self.driver = driver
+        self.onConnection = onConnection
+        localAddress = driver.localAddress
+        connectionOptions = Connection.SharedOptions(options.connection)
+        driver.listener = self
+        core.add(self)
+        driver.resume()
+    }
+
+    /// Leaves new clients in the kernel's backlog until ``resume()``.
+    public func pause() {
+        guard state != .closed else { return }
+        enter(.paused)
+    }
+
+    /// Accepts again after ``pause()``.
+    public func resume() {
+        guard state == .paused else { return }
+        enter(isFull && options.beyondMaxConnections == .wait ? .full : .accepting)
+    }
+
+    /// Stops listening. Clients in the backlog are reset by the kernel; open connections stay open.
+    public func close() {
+        guard state != .closed else { return }
+        enter(.closed)
+        driver.close()
+    }
+
+    /// Stops listening, lets the open connections finish, and closes those that have not after `limit`, with
+    /// ``CloseReason/drainDeadline``. Then calls `done`, once, with what became of them.
+    ///
+    /// A connection that no longer matters to its user should be ended by the user; draining only waits. A
+    /// second drain replaces the deadline and the callback of the first, which is not called.
+    ///
+    /// - Precondition: `limit` is not negative.
+    public func drain(within limit: Duration, _ done: @escaping (DrainReport) -> Void) {
+        close()
+        drain?.deadline.cancel()
+        let deadline = EventLoop.Timer(core: core, interval: nil) { [weak self] _ in self?.endDrain() }
+        drain = Drain(deadline: deadline, report: drain?.report ?? DrainReport(), done: done)
+        // Already empty: still later, since no callback runs inside a call.
+        deadline.reschedule(after: connectionCount == 0 ? .zero : limit)
+    }
+
+    private struct Drain {
+        let deadline: EventLoop.Timer
+        var report: DrainReport
+        let done: (DrainReport) -> Void
+    }
+
+    /// The deadline has come, or nobody was there.
+    private func endDrain() {
+        guard connectionCount > 0 else { return drained() }
+        core.connections.forEach { if $0.listener === self { $0.closeAtDrainDeadline() } }
+    }
+
+    private func drained() {
+        guard let drain else { return }
+        self.drain = nil
+        drain.deadline.cancel()
+        core.perform { drain.done(drain.report) }
+    }
+
+    private func enter(_ new: State) {
+        let wasAccepting = state == .accepting
+        state = new
+        if new != .backingOff {
+            retry?.cancel()
+            retry = nil
+        }
+        if new == .accepting, !wasAccepting { driver.resume() }
+        if new != .accepting, wasAccepting { driver.pause() }
+    }
+
+    private var isFull: Bool {
+        guard let limit = options.maxConnections else { return false }
+        return connectionCount >= limit
+    }
+
+    // MARK: Called by the engine
+
+    /// What to do with the next client that waits.
+    package enum Admission {
+        case accept
+        /// Accept and close it at once.
+        case refuse
+        case stop
+    }
+
+    /// Asked before each accept.
+    package var admission: Admission {
+        guard state == .accepting else { return .stop }
+        return isFull ? .refuse : .accept
+    }
+
+    /// A client, connected to `stream`.
+    package func accepted(_ stream: StreamDriver, remoteAddress: SocketAddress) {
+        guard let onConnection else { return stream.close(resetting: true) }
+        backOff = Self.shortestBackOff
+        let connection = Connection(
+            core: core, driver: stream, listener: self, remoteAddress: remoteAddress, options: connectionOptions)
+        connectionCount += 1
+        if isFull, options.beyondMaxConnections == .wait { enter(.full) }
+        core.perform { onConnection(connection) }
+        connection.begin()
+    }
+
+    /// Clients that were accepted and closed at once in this wake-up.
+    package func shed(_ count: Int, _ cause: Shed.Cause) {
+        guard count > 0, let onShed else { return }
+        core.perform { onShed(self, Shed(count: count, cause: cause)) }
+    }
+
+    /// Accepting failed, and would fail again at once.
+    package func acceptFailed(_ error: IOError, isDescriptorLimit: Bool = false) {
+        guard state == .accepting else { return }
+        let delay = isDescriptorLimit ? Self.descriptorBackOff : backOff
+        if !isDescriptorLimit { backOff = min(2 * backOff, Self.longestBackOff) }
+        enter(.backingOff)
+        retry = EventLoop.Timer(core: core, interval: nil) { [weak self] _ in
+            guard let self, self.state == .backingOff else { return }
+            self.enter(.accepting)
+        }
+        retry?.reschedule(after: .milliseconds(delay))
+        if let onError { core.perform { onError(self, error) } }
+    }
+
+    /// The socket is closed.
+    package func driverClosed() {
+        if let onClose { core.perform { onClose(self) } }
+        abandonCallbacks()
+        core.remove(self)
+    }
+
+    // MARK: Called by the model
+
+    /// Before the connection's `onClose`.
+    func connectionCloses(_ reason: CloseReason) {
+        connectionCount -= 1
+        if state == .full, !isFull { enter(.accepting) }
+        drain?.report.count(reason)
+    }
+
+    /// After the connection's `onClose`.
+    func connectionClosed() {
+        if connectionCount == 0 { drained() }
+    }
+
+    /// Closes without calling anyone.
+    func abandon() {
+        abandonCallbacks()
+        drain = nil
+        close()
+    }
+
+    private func abandonCallbacks() {
+        onConnection = nil
+        onShed = nil
+        onError = nil
+        onClose = nil
+    }
+}
+
+/// What became of the connections that were open when a drain began.
+public struct DrainReport: Hashable, Sendable {
+    /// How many closed for which reason; errors are counted without their addresses.
+    public private(set) var reasons: [CloseReason: Int] = [:]
+
+    /// How many did not finish in time and were closed.
+    public var forced: Int { reasons[.drainDeadline] ?? 0 }
+
+    /// How many closed before the deadline.
+    public var finished: Int { reasons.values.reduce(0, +) - forced }
+
+    mutating func count(_ reason: CloseReason) {
+        guard case .failed(let error) = reason else { return reasons[reason, default: 0] += 1 }
+        reasons[.failed(IOError(call: error.call, errno: error.errno)), default: 0] += 1
+    }
+}
+
+extension Listener {
+    /// Clients that were turned away.
+    public struct Shed: Hashable, Sendable {
+        /// How many, exactly.
+        public let count: Int
+        /// Why.
+        public let cause: Cause
+
+        /// Why clients were turned away.
+        public enum Cause: Hashable, Sendable {
+            /// The process or the system has no descriptor left (EMFILE, ENFILE in accept(2)).
+            case descriptorLimit
+            /// ``Options/maxConnections`` are open.
+            case maxConnections
+        }
+    }
+
+    /// What a listener is made with; every number is checked by ``EventLoop/listen(on:options:onConnection:)``.
+    public struct Options: Sendable {
+        /// How many clients the kernel keeps waiting, from 1; it caps the number at `somaxconn` (listen(2)).
+        public var backlog = 511
+        /// At most this many connections at a time, from 1; nothing for no limit.
+        public var maxConnections: Int? = nil
+        /// What happens to clients beyond ``maxConnections``.
+        public var beyondMaxConnections = BeyondMaxConnections.wait
+        /// Binds an address on which closed connections still linger in TIME_WAIT (SO_REUSEADDR, socket(7)).
+        public var reuseAddress = true
+        /// Lets several listeners of one user share a port, the kernel spreading the clients (SO_REUSEPORT).
+        public var reusePort = false
+        /// An IPv6 listener takes IPv6 clients only, not IPv4 ones as `::ffff:a.b.c.d` (IPV6_V6ONLY, ipv6(7)).
+        public var ipv6Only = false
+        /// At most this many clients are accepted before other events have their turn, from 1 to 1,024.
+        public var acceptsPerWakeup = 16
+        /// The file mode of a Unix socket, such as `0o600`; nothing for what the umask leaves (unix(7)).
+        public var unixMode: UInt32? = nil
+        /// Removes the socket file when the listener closes, and one that no live server owns before it binds.
+        public var unixCleanUp = true
+        /// What each accepted connection starts with.
+        public var connection = Connection.Options()
+
+        /// The defaults above.
+        public init() {}
+
+        /// What happens to clients beyond the limit.
+        public enum BeyondMaxConnections: Hashable, Sendable {
+            /// They wait in the kernel's backlog until a connection closes.
+            case wait
+            /// They are accepted and closed at once, and counted in ``Listener/onShed``.
+            case refuse
+        }
+
+        func validate() throws(IOError) {
+            guard (1...Int(Int32.max)).contains(backlog) else {
+                throw .invalid("listen", "backlog \(backlog) is not between 1 and \(Int32.max)")
+            }
+            guard (1...1_024).contains(acceptsPerWakeup) else {
+                throw .invalid("accept", "acceptsPerWakeup \(acceptsPerWakeup) is not between 1 and 1024")
+            }
+            if let maxConnections, maxConnections < 1 {
+                throw .invalid("listen", "maxConnections \(maxConnections) is less than 1")
+            }
+            if let unixMode, unixMode > 0o777 {
+                throw .invalid("chmod", "mode \(String(unixMode, radix: 8)) is more than 777")
+            }
+            try connection.validate()
+        }
+    }
+}

@@ -1,0 +1,152 @@
+/// What the objects of a loop share: the engine's driver, who is alive, and the work put off to the next turn.
+///
+/// `EventLoop` owns it, and so does every object of the loop; the objects are let go when they close, or all at
+/// once when the `EventLoop` is let go, so no cycle outlives the loop.
+package final class LoopCore {
+    package let driver: LoopDriver
+    let batch = WriteBatch()
+    let timeouts = TimeoutQueue()
+
+    /// Whether user code is on the stack, called by this loop: its small writes then wait for the callback's end.
+    @safe @exclusivity(unchecked) var isInCallback = false
+
+    private(set) var isRunning = false
+    private(set) var isShutDown = false
+
+    /// Open objects, kept alive here so that users need not hold them.
+    var connections = ConnectionList()
+    private var listeners: [ObjectIdentifier: Listener] = [:]
+    private var timers: [ObjectIdentifier: EventLoop.Timer] = [:]
+    private var watchers: [ObjectIdentifier: EventLoop.SignalWatcher] = [:]
+
+    /// What the next turn begins with, in order; nothing where something was withdrawn. Bounded by the open
+    /// objects, each of which is in it once at most.
+    private var deferred: [Deferred?] = []
+    private var round: UInt64 = 0
+
+    enum Deferred {
+        case timer(EventLoop.Timer)
+        case connection(Connection)
+    }
+
+    /// A place in the queue of what was put off.
+    struct Ticket: Equatable {
+        fileprivate let round: UInt64
+        fileprivate let index: Int
+    }
+
+    init(driver: LoopDriver) {
+        self.driver = driver
+        driver.core = self
+    }
+
+    // MARK: Running
+
+    func run(_ mode: EventLoop.RunMode) throws(IOError) {
+        precondition(!isRunning, "EventLoop.run was called from inside a callback of the same loop")
+        isRunning = true
+        defer { isRunning = false }
+        try driver.run(mode)
+    }
+
+    /// Runs user code, then sends what it wrote. Every callback but `onData`'s fast path goes through here.
+    @inline(__always)
+    func perform(_ callback: () -> Void) {
+        isInCallback = true
+        callback()
+        isInCallback = false
+        batch.flush()
+    }
+
+    /// The engine calls this where a turn begins, when one was requested.
+    package func beginTurn() {
+        let due = deferred
+        let dueRound = round
+        deferred = []
+        round += 1
+        for (index, item) in due.enumerated() {
+            switch item {
+            case .timer(let timer): timer.deferredFired(Ticket(round: dueRound, index: index))
+            case .connection(let connection): connection.deliverDeferred()
+            case nil: continue
+            }
+        }
+        // A callback may have put off more; that waits for the turn after this one.
+        if hasDeferred { driver.requestTurn() }
+    }
+
+    var hasDeferred: Bool { !deferred.isEmpty }
+
+    @discardableResult
+    func putOff(_ item: Deferred) -> Ticket {
+        deferred.append(item)
+        driver.requestTurn()
+        return Ticket(round: round, index: deferred.count - 1)
+    }
+
+    /// Takes back what was put off, if the turn it waits for has not begun.
+    func withdraw(_ ticket: Ticket) {
+        guard ticket.round == round else { return }
+        deferred[ticket.index] = nil
+        while let last = deferred.last, last == nil { deferred.removeLast() }
+    }
+
+    // MARK: Who is alive
+
+    func add(_ listener: Listener) { listeners[ObjectIdentifier(listener)] = listener }
+    func remove(_ listener: Listener) { listeners[ObjectIdentifier(listener)] = nil }
+    func add(_ timer: EventLoop.Timer) { timers[ObjectIdentifier(timer)] = timer }
+    func remove(_ timer: EventLoop.Timer) { timers[ObjectIdentifier(timer)] = nil }
+    func add(_ watcher: EventLoop.SignalWatcher) { watchers[ObjectIdentifier(watcher)] = watcher }
+    func remove(_ watcher: EventLoop.SignalWatcher) { watchers[ObjectIdentifier(watcher)] = nil }
+
+    /// Closes everything without calling anyone: callbacks run only inside `run`.
+    func shutDown() {
+        isShutDown = true
+        for timer in timers.values { timer.cancel() }
+        for watcher in watchers.values { watcher.cancel() }
+        for listener in listeners.values { listener.abandon() }
+        connections.forEach { $0.abandon() }
+        timeouts.shutDown()
+        driver.shutDown()
+        deferred = []
+        assert(connections.isEmpty && listeners.isEmpty, "the engine has lost a `closed` call")
+    }
+}
+
+/// The open connections of a loop, linked through themselves: no allocation and no hashing per connection.
+struct ConnectionList {
+    private var first: Connection?
+    private(set) var count = 0
+
+    var isEmpty: Bool { count == 0 }
+
+    mutating func insert(_ connection: Connection) {
+        connection.nextInLoop = first
+        unsafe first?.previousInLoop = .passUnretained(connection)
+        first = connection
+        count += 1
+    }
+
+    mutating func remove(_ connection: Connection) {
+        let next = connection.nextInLoop
+        unsafe next?.previousInLoop = connection.previousInLoop
+        if let previous = unsafe connection.previousInLoop {
+            unsafe previous.takeUnretainedValue().nextInLoop = next
+        } else {
+            first = next
+        }
+        connection.nextInLoop = nil
+        unsafe connection.previousInLoop = nil
+        count -= 1
+    }
+
+    /// Calls `body` for each; it may remove the connection it is given.
+    func forEach(_ body: (Connection) -> Void) {
+        var current = first
+        while let connection = current {
+            current = connection.nextInLoop
+            body(connection)
+        }
+    }
+}

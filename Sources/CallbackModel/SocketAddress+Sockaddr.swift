@@ -1,0 +1,84 @@
+package import Glibc
+
+// Between an address and the `sockaddr` that system calls take: pure functions, shared by the engines.
+
+extension SocketAddress {
+    /// Calls `body` with the address as bind(2) and connect(2) take it.
+    package func withSockaddr<Value>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Value) -> Value {
+        var storage = sockaddr_storage()
+        return unsafe withUnsafeMutableBytes(of: &storage) { raw in
+            let length = unsafe fill(raw)
+            let address = unsafe raw.assumingMemoryBound(to: sockaddr.self)
+            return unsafe body(UnsafePointer(address.baseAddress!), socklen_t(length))
+        }
+    }
+
+    /// The family for socket(2).
+    package var family: Int32 {
+        switch storage {
+        case .ipv4: AF_INET
+        case .ipv6: AF_INET6
+        case .unixPath, .unixAbstract: AF_UNIX
+        }
+    }
+
+    /// Writes the address into zeroed `raw` and returns its length.
+    private func fill(_ raw: UnsafeMutableRawBufferPointer) -> Int {
+        switch storage {
+        case .ipv4(let address, let port):
+            let value = sockaddr_in(
+                sin_family: sa_family_t(AF_INET), sin_port: port.bigEndian,
+                sin_addr: in_addr(s_addr: address.bigEndian), sin_zero: (0, 0, 0, 0, 0, 0, 0, 0))
+            unsafe raw.storeBytes(of: value, as: sockaddr_in.self)
+            return MemoryLayout<sockaddr_in>.size
+        case .ipv6(let high, let low, let scope, let port):
+            let bytes = unsafe unsafeBitCast((high.bigEndian, low.bigEndian), to: in6_addr.self)
+            let value = sockaddr_in6(
+                sin6_family: sa_family_t(AF_INET6), sin6_port: port.bigEndian, sin6_flowinfo: 0,
+                sin6_addr: bytes, sin6_scope_id: scope)
+            unsafe raw.storeBytes(of: value, as: sockaddr_in6.self)
+            return MemoryLayout<sockaddr_in6>.size
+        case .unixPath(let path):
+            unsafe raw.storeBytes(of: sa_family_t(AF_UNIX), as: sa_family_t.self)
+            unsafe raw[Self.pathOffset...].copyBytes(from: path.utf8)
+            // With its closing NUL, but for no path at all: two bytes mean "unnamed" (unix(7)).
+            return Self.pathOffset + (path.isEmpty ? 0 : path.utf8.count + 1)
+        case .unixAbstract(let name):
+            unsafe raw.storeBytes(of: sa_family_t(AF_UNIX), as: sa_family_t.self)
+            unsafe raw[(Self.pathOffset + 1)...].copyBytes(from: name.utf8)
+            // Every byte counts in an abstract name, a closing NUL too (unix(7)).
+            return Self.pathOffset + 1 + name.utf8.count
+        }
+    }
+
+    /// Where `sun_path` begins.
+    private static let pathOffset = MemoryLayout<sa_family_t>.size
+
+    /// What accept(2), getsockname(2) or getpeername(2) filled in; nothing for a family we do not speak.
+    package init?(_ storage: sockaddr_storage, length: socklen_t) {
+        let made: Storage? = unsafe withUnsafeBytes(of: storage) { raw in
+            switch Int32(storage.ss_family) {
+            case AF_INET:
+                let value = unsafe raw.loadUnaligned(as: sockaddr_in.self)
+                return .ipv4(
+                    address: UInt32(bigEndian: value.sin_addr.s_addr), port: UInt16(bigEndian: value.sin_port))
+            case AF_INET6:
+                let value = unsafe raw.loadUnaligned(as: sockaddr_in6.self)
+                return .ipv6(
+                    value.sin6_addr, scope: value.sin6_scope_id, port: UInt16(bigEndian: value.sin6_port))
+            case AF_UNIX:
+                let end = min(Int(length), raw.count)
+                guard end > Self.pathOffset else { return .unixPath("") }
+                let path = unsafe raw[Self.pathOffset..<end]
+                if unsafe path.first == 0 {
+                    return unsafe .unixAbstract(String(decoding: path.dropFirst(), as: UTF8.self))
+                }
+                return unsafe .unixPath(String(decoding: path.prefix { $0 != 0 }, as: UTF8.self))
+            default:
+                return nil
+            }
+        }
+        guard let made else { return nil }
+        self.init(made)
+    }
+}

@@ -1,0 +1,194 @@
+extension EventLoop {
+    /// A callback at a time, once or again and again; made by ``EventLoop/schedule(after:repeating:_:)``.
+    public final class Timer {
+        private let core: LoopCore
+        private let interval: UInt64?
+        private var body: (Timer) -> Void
+        /// Made when first armed, given back when the timer comes to rest: a resting timer costs no handle.
+        private var driver: TimerDriver?
+        private var state = State.resting
+        /// In milliseconds of the loop's clock; of use while armed.
+        private var deadline: UInt64 = 0
+
+        private enum State {
+            /// Not armed: never was, has fired for the last time, or was cancelled.
+            case resting
+            /// The driver will fire at `deadline`.
+            case armed
+            /// The next turn begins with this timer, unless the ticket is withdrawn.
+            case dueNextTurn(LoopCore.Ticket)
+            /// Its callback is running, and has neither armed nor cancelled it so far.
+            case firing
+        }
+
+        init(core: LoopCore, interval: Duration?, body: @escaping (Timer) -> Void) {
+            if let interval {
+                precondition(interval >= .milliseconds(1), "a timer cannot repeat every \(interval): 1 ms at least")
+            }
+            self.core = core
+            self.interval = interval.map { UInt64($0.wholeMilliseconds) }
+            self.body = body
+        }
+
+        /// Whether the timer will fire.
+        public var isArmed: Bool {
+            switch state {
+            case .armed, .dueNextTurn: true
+            case .resting, .firing: false
+            }
+        }
+
+        /// Whether the timer, while armed, keeps the loop running. On by default.
+        public var isReferenced: Bool = true {
+            didSet { driver?.setReferenced(isReferenced) }
+        }
+
+        /// Forgets the deadline: the callback will not run, even if it was due in this very turn.
+        ///
+        /// A timer at rest stays at rest. It can be armed again with ``reschedule(after:)``.
+        public func cancel() {
+            withdraw()
+            rest()
+        }
+
+        /// Fires `delay` from now instead of when it would have; arms a timer that is at rest.
+        ///
+        /// - Precondition: `delay` is not negative.
+        public func reschedule(after delay: Duration) {
+            precondition(delay >= .zero, "a timer cannot fire \(delay) from now: the delay is negative")
+            guard !core.isShutDown else { return }
+            withdraw()
+            core.add(self)
+            if delay == .zero {
+                driver?.stop()
+                deadline = core.driver.nanoseconds / 1_000_000
+                state = .dueNextTurn(core.putOff(.timer(self)))
+            } else {
+                // The clock is read anew: measured from the turn's cached time, a timer set after a long callback
+                // would fire early. Rounded up for the same reason.
+                let nanoseconds = core.driver.nanoseconds + UInt64(delay.wholeMilliseconds) * 1_000_000
+                arm(deadline: (nanoseconds + 999_999) / 1_000_000)
+            }
+        }
+
+        /// Arms the timer for a moment of the loop's clock, in milliseconds.
+        func reschedule(at deadline: UInt64) {
+            guard !core.isShutDown else { return }
+            withdraw()
+            core.add(self)
+            arm(deadline: deadline)
+        }
+
+        private func arm(deadline: UInt64) {
+            self.deadline = deadline
+            state = .armed
+            let driver = self.driver ?? makeDriver()
+            driver.start(deadline: deadline)
+        }
+
+        private func makeDriver() -> TimerDriver {
+            let driver = core.driver.makeTimer()
+            driver.timer = self
+            driver.setReferenced(isReferenced)
+            self.driver = driver
+            return driver
+        }
+
+        private func withdraw() {
+            if case .dueNextTurn(let ticket) = state { core.withdraw(ticket) }
+        }
+
+        private func rest() {
+            state = .resting
+            driver?.close()
+            driver = nil
+            core.remove(self)
+        }
+
+        /// The engine calls this when the deadline has passed.
+        package func fired() {
+            guard case .armed = state else { return }
+            fire()
+        }
+
+        func deferredFired(_ ticket: LoopCore.Ticket) {
+            guard case .dueNextTurn(ticket) = state else { return }
+            fire()
+        }
+
+        private func fire() {
+            let due = deadline
+            state = .firing
+            core.perform { body(self) }
+            guard case .firing = state else { return }
+            guard let interval else { return rest() }
+            let now = core.driver.nanoseconds / 1_000_000
+            let next = due + interval
+            // Kept waiting past one interval or more, it skips those: firing for each at once helps nobody.
+            arm(deadline: next > now ? next : now + interval - (now - due) % interval)
+        }
+    }
+
+    /// A signal, by its number on this system (signal(7)).
+    public struct Signal: RawRepresentable, Hashable, Sendable {
+        /// The number.
+        public let rawValue: Int32
+
+        /// The signal with this number; whether it can be watched shows in ``EventLoop/onSignal(_:_:)``.
+        public init(rawValue: Int32) {
+            self.rawValue = rawValue
+        }
+
+        /// SIGHUP: the terminal has gone, or "read your configuration again".
+        public static let hangUp = Signal(rawValue: 1)
+        /// SIGINT: Control-C.
+        public static let interrupt = Signal(rawValue: 2)
+        /// SIGUSR1.
+        public static let user1 = Signal(rawValue: 10)
+        /// SIGUSR2.
+        public static let user2 = Signal(rawValue: 12)
+        /// SIGTERM: the polite request to end.
+        public static let terminate = Signal(rawValue: 15)
+    }
+
+    /// Calls back for one signal until cancelled; made by ``EventLoop/onSignal(_:_:)``.
+    public final class SignalWatcher {
+        /// What is watched.
+        public let signal: Signal
+
+        private let core: LoopCore
+        private var body: ((SignalWatcher) -> Void)?
+        private var driver: SignalDriver?
+
+        init(
+            core: LoopCore, signal: Signal, body: @escaping (SignalWatcher) -> Void
+        ) throws(IOError) {
+            self.core = core
+            self.signal = signal
+            self.body = body
+            let driver = try core.driver.makeSignal(signal.rawValue)
+            driver.watcher = self
+            self.driver = driver
+            core.add(self)
+        }
+
+        /// Whether the watcher keeps the loop running. On by default.
+        public var isReferenced: Bool = true {
+            didSet { driver?.setReferenced(isReferenced) }
+        }
+
+        /// Stops watching. The last watcher of a signal gone, the signal has its default action again.
+        public func cancel() {
+            driver?.close()
+            driver = nil
+            body = nil
+            core.remove(self)
+        }
+
+        /// The engine calls this, once for each time the kernel told it.
+        package func received() {
+            guard let body else { return }
+            core.perform { body(self) }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+internal import CLibuv
+internal import CLinux
+@_spi(Engine) package import CallbackModel
+
+/// The loop over `uv_loop_t`.
+///
+/// One turn of ours, in libuv 1.44's order: what was put off (idle handle) → wait and I/O → closes → due
+/// timers. From libuv 1.45 on timers come right after I/O; nothing in the contract tells the two apart.
+@safe package final class LibuvLoop: LoopDriver {
+    /// 64 KiB, what libuv suggests to its allocation callback; one for the whole loop.
+    static let readBufferSize = 64 * 1024
+
+    // Allocated in `init`, given back in `shutDown`, after libuv has called back for every handle.
+    let loop: UnsafeMutablePointer<uv_loop_t>
+    private let putOffHandle: UnsafeMutablePointer<uv_idle_t>
+    private let readBuffer: UnsafeMutableRawPointer
+    /// The questions under way, to be cancelled when the loop is let go.
+    private var resolves: [ObjectIdentifier: LibuvResolve] = [:]
+
+    /// A loop with nothing in it. Throws EMFILE, ENFILE or ENOMEM: waiting costs libuv a few descriptors.
+    package init(options: EventLoop.Options) throws(IOError) {
+        linux_ignore_sigpipe()
+        unsafe loop = .allocate(capacity: 1)
+        let status = unsafe uv_loop_init(loop)
+        guard status == 0 else {
+            unsafe loop.deallocate()
+            throw IOError(uv: status, call: "uv_loop_init")
+        }
+        unsafe readBuffer = .allocate(byteCount: Self.readBufferSize, alignment: 64)
+        // The allocation callback finds the buffer here, without a look at any object of ours.
+        unsafe loop.pointee.data = readBuffer
+        unsafe putOffHandle = .allocate(capacity: 1)
+        unsafe uv_idle_init(loop, putOffHandle)
+        super.init()
+        unsafe putOffHandle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
+    }
+
+    // MARK: Turns
+
+    package override func run(_ mode: EventLoop.RunMode) throws(IOError) {
+        let uvMode =
+            switch mode {
+            case .untilIdle: UV_RUN_DEFAULT
+            case .once: UV_RUN_ONCE
+            case .noWait: UV_RUN_NOWAIT
+            }
+        unsafe uv_run(loop, uvMode)
+    }
+
+    package override func stop() {
+        unsafe uv_stop(loop)
+    }
+
+    package override var isAlive: Bool {
+        unsafe uv_loop_alive(loop) != 0
+    }
+
+    package override var cachedMilliseconds: UInt64 {
+        unsafe uv_now(loop)
+    }
+
+    package override var nanoseconds: UInt64 {
+        uv_hrtime()
+    }
+
+    /// An active idle handle is what keeps libuv from sleeping, and runs before it looks for events.
+    package override func requestTurn() {
+        unsafe uv_idle_start(putOffHandle) { handle in
+            guard let handle = unsafe handle else { return }
+            unsafe uv_idle_stop(handle)
+            unsafe Unmanaged<LibuvLoop>.fromOpaque(handle.pointee.data).takeUnretainedValue().core?.beginTurn()
+        }
+    }
+
+    package override func shutDown() {
+        unsafe putOffHandle.close { unsafe $0.deallocateHandle(of: uv_idle_t.self) }
+        for resolve in resolves.values { resolve.cancel() }
+        // Only closes are left, and resolver threads that cannot be stopped. Each turn delivers those that were under way when it began.
+        while unsafe uv_run(loop, UV_RUN_ONCE) != 0 {}
+        let status = unsafe uv_loop_close(loop)
+        precondition(status == 0, "uv_loop_close: a handle was never closed")
+        unsafe loop.deallocate()
+        unsafe readBuffer.deallocate()
+    }
+
+    // MARK: What lives in it
+
+    package override func makeListener(
+        on address: SocketAddress, options: Listener.Options
+    ) throws(IOError) -> ListenerDriver {
+        try LibuvListener(loop: self, address: address, options: options)
+    }
+
+    package override func makeTimer() -> TimerDriver {
+        unsafe LibuvTimer(loop: loop)
+    }
+
+    package override func makeSignal(_ number: Int32) throws(IOError) -> SignalDriver {
+        try unsafe LibuvSignal(loop: loop, number: number)
+    }
+
+    package override func resolve(
+        host: String, port: UInt16, _ answer: @escaping (Result<[SocketAddress], IOError>) -> Void
+    ) throws(IOError) {
+        let resolve = LibuvResolve(host: host, port: port, owner: self, answer: answer)
+        try unsafe resolve.start(on: loop)
+        resolves[ObjectIdentifier(resolve)] = resolve
+    }
+
+    func forget(_ resolve: LibuvResolve) {
+        resolves[ObjectIdentifier(resolve)] = nil
+    }
+}
+
+extension IOError {
+    /// libuv's errors are negative errnos on Unix (libuv documentation, "Error handling").
+    init(uv status: CInt, call: String, address: SocketAddress? = nil) {
+        self.init(call: call, errno: -status, address: address)
+    }
+}

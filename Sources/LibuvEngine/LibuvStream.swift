@@ -1,0 +1,242 @@
+internal import CLibuv
+@_spi(Engine) internal import CallbackModel
+internal import Glibc
+
+/// A connected socket over `uv_tcp_t` or `uv_pipe_t`.
+///
+/// Reads are libuv's. Writes go to the kernel directly while nothing is queued, and are libuv's as soon as it
+/// has to wait: one `uv_write` at a time, since libuv goes on with the next one after a failure and would leave
+/// a hole in the stream (Vendor-notes/libuv.md).
+@safe final class LibuvStream: StreamDriver {
+    private var handle: UnsafeMutablePointer<uv_stream_t>?
+    private var socket: Int32
+    private var pending: PendingWrites?
+    private var output = Output.open
+
+    private enum Output {
+        case open
+        /// FIN follows the queue.
+        case finishing
+        /// FIN is under way or sent.
+        case finished
+        /// A write failed or the stream is closed: nothing is sent any more.
+        case poisoned
+    }
+
+    /// Adopts a connected, non-blocking socket, which it owns also when this throws.
+    init(
+        loop: UnsafeMutablePointer<uv_loop_t>, adopting socket: consuming Socket, isUnix: Bool
+    ) throws(IOError) {
+        let number = socket.number
+        if isUnix {
+            let pipe = UnsafeMutablePointer<uv_pipe_t>.allocate(capacity: 1)
+            unsafe uv_pipe_init(loop, pipe, 0)
+            unsafe handle = UnsafeMutableRawPointer(pipe).assumingMemoryBound(to: uv_stream_t.self)
+        } else {
+            let tcp = UnsafeMutablePointer<uv_tcp_t>.allocate(capacity: 1)
+            unsafe uv_tcp_init(loop, tcp)
+            unsafe handle = UnsafeMutableRawPointer(tcp).assumingMemoryBound(to: uv_stream_t.self)
+        }
+        self.socket = number
+        super.init()
+        // Retain 1, released in the close callback: libuv's callbacks find this object through `data`.
+        unsafe handle!.pointee.data = Unmanaged.passRetained(self).toOpaque()
+        let status = unsafe isUnix ? uv_pipe_open(pipe, number) : uv_tcp_open(tcp, number)
+        guard status == 0 else {
+            self.socket = -1
+            closeHandle()
+            throw IOError(uv: status, call: isUnix ? "uv_pipe_open" : "uv_tcp_open")
+        }
+        // libuv owns the descriptor from here on and closes it in uv_close.
+        _ = socket.take()
+    }
+
+    private var pipe: UnsafeMutablePointer<uv_pipe_t> {
+        unsafe UnsafeMutableRawPointer(handle!).assumingMemoryBound(to: uv_pipe_t.self)
+    }
+
+    private var tcp: UnsafeMutablePointer<uv_tcp_t> {
+        unsafe UnsafeMutableRawPointer(handle!).assumingMemoryBound(to: uv_tcp_t.self)
+    }
+
+    override var descriptor: Int32 { socket }
+
+    override var localAddress: SocketAddress? {
+        socket >= 0 ? LibuvEngine.localAddress(of: socket) : nil
+    }
+
+    // MARK: Reading
+
+    override func startReading() {
+        guard let handle = unsafe handle else { return }
+        let status = unsafe uv_read_start(
+            handle,
+            { handle, _, buffer in
+                // One buffer serves the whole loop: libuv reads into it and calls back before the next read.
+                guard let loop = unsafe handle?.pointee.loop, let buffer = unsafe buffer else { return }
+                unsafe buffer.pointee.base = loop.pointee.data.assumingMemoryBound(to: CChar.self)
+                unsafe buffer.pointee.len = LibuvLoop.readBufferSize
+            },
+            { handle, count, buffer in
+                guard let data = unsafe handle?.pointee.data, let buffer = unsafe buffer else { return }
+                unsafe Unmanaged<LibuvStream>.fromOpaque(data)._withUnsafeGuaranteedRef { stream in
+                    unsafe stream.didRead(count, buffer.pointee.base)
+                }
+            })
+        if status != 0 { readFailed(status) }
+    }
+
+    override func stopReading() {
+        guard let handle = unsafe handle else { return }
+        unsafe uv_read_stop(handle)
+    }
+
+    @inline(__always)
+    private func didRead(_ count: Int, _ base: UnsafeMutablePointer<CChar>?) {
+        guard count > 0, let base = unsafe base else { return readEnded(count) }
+        let start = unsafe UnsafeRawPointer(base).assumingMemoryBound(to: UInt8.self)
+        let bytes = unsafe Span<UInt8>(_unsafeStart: start, count: count)
+        unsafe connection._withUnsafeGuaranteedRef { $0.received(bytes) }
+    }
+
+    private func readEnded(_ count: Int) {
+        switch Int32(count) {
+        // Nothing was there after all: EAGAIN (libuv documentation, uv_read_cb).
+        case 0: return
+        case UV_EOF.rawValue: unsafe connection._withUnsafeGuaranteedRef { $0.reachedEnd() }
+        default: readFailed(CInt(count))
+        }
+    }
+
+    private func readFailed(_ status: CInt) {
+        unsafe connection._withUnsafeGuaranteedRef { $0.readFailed(IOError(uv: status, call: "read")) }
+    }
+
+    // MARK: Writing
+
+    /// What libuv has not sent of the write in flight, and what waits behind it.
+    override var queuedByteCount: Int {
+        guard let handle = unsafe handle, let pending else { return 0 }
+        return unsafe uv_stream_get_write_queue_size(handle) + pending.waitingByteCount
+    }
+
+    override func send(_ bytes: Span<UInt8>) -> Int {
+        guard output == .open else { return -Int(EPIPE) }
+        if let pending {
+            pending.append(bytes)
+            return queuedByteCount
+        }
+        let count = bytes.count
+        let sent = unsafe bytes.withUnsafeBytes { raw in unsafe sendSome(socket, raw.baseAddress!, raw.count) }
+        if sent == count { return 0 }
+        return queue(bytes, sent: sent)
+    }
+
+    private func queue(_ bytes: Span<UInt8>, sent: Int) -> Int {
+        guard sent >= 0 || sent == -Int(EAGAIN) else {
+            output = .poisoned
+            return sent
+        }
+        let pending = PendingWrites(stream: self)
+        self.pending = pending
+        pending.append(bytes.extracting(droppingFirst: max(0, sent)))
+        writePending()
+        return queuedByteCount
+    }
+
+    private func writePending() {
+        guard let handle = unsafe handle, let pending else { return }
+        let status = unsafe pending.write(to: handle) { request, status in
+            unsafe LibuvStream.didWrite(request, status)
+        }
+        // libuv refuses a write only for a handle that is closed or not connected, which this one is not.
+        precondition(status == 0, "uv_write: \(status)")
+    }
+
+    private static func didWrite(_ request: UnsafeMutablePointer<uv_write_t>?, _ status: CInt) {
+        // Retain 2, taken when the write began.
+        let pending = unsafe Unmanaged<PendingWrites>.fromOpaque(request!.pointee.data).takeRetainedValue()
+        pending.wrote()
+        // After uv_close the callbacks still come, always before the close callback; nobody listens any more.
+        guard let stream = pending.stream, unsafe stream.handle != nil else { return }
+        stream.wrote(pending, status)
+    }
+
+    private func wrote(_ pending: PendingWrites, _ status: CInt) {
+        if status != 0 {
+            output = .poisoned
+            self.pending = nil
+            unsafe connection._withUnsafeGuaranteedRef { $0.queueFailed(IOError(uv: status, call: "write")) }
+            return
+        }
+        if pending.isEmpty {
+            self.pending = nil
+            if output == .finishing { shutDown() }
+        } else {
+            writePending()
+        }
+        unsafe connection._withUnsafeGuaranteedRef { $0.queueShrank(to: queuedByteCount) }
+    }
+
+    // MARK: Closing
+
+    override func finish() {
+        guard output == .open else { return }
+        output = .finishing
+        if pending == nil { shutDown() }
+    }
+
+    private func shutDown() {
+        guard let handle = unsafe handle else { return }
+        output = .finished
+        // Given back in its callback, which always comes, at the latest with ECANCELED from uv_close.
+        let request = UnsafeMutablePointer<uv_shutdown_t>.allocate(capacity: 1)
+        let status = unsafe uv_shutdown(request, handle) { request, status in
+            guard let request = unsafe request else { return }
+            let data = unsafe request.pointee.handle.pointee.data
+            unsafe request.deallocate()
+            guard let data = unsafe data else { return }
+            unsafe Unmanaged<LibuvStream>.fromOpaque(data)._withUnsafeGuaranteedRef { $0.didShutDown(status) }
+        }
+        if status != 0 {
+            unsafe request.deallocate()
+            didShutDown(status)
+        }
+    }
+
+    private func didShutDown(_ status: CInt) {
+        guard unsafe handle != nil else { return }
+        let error = status == 0 ? nil : IOError(uv: status, call: "shutdown")
+        unsafe connection._withUnsafeGuaranteedRef { $0.outputEnded(error) }
+    }
+
+    override func close(resetting: Bool) {
+        guard socket >= 0 else { return }
+        if resetting { resetOnClose(socket) }
+        closeHandle()
+    }
+
+    private func closeHandle() {
+        guard let handle = unsafe handle else { return }
+        unsafe self.handle = nil
+        socket = -1
+        pending = nil
+        output = .poisoned
+        let isPipe = unsafe uv_handle_get_type(handle.asHandle) == UV_NAMED_PIPE
+        if isPipe {
+            unsafe handle.close { unsafe LibuvStream.didClose($0, uv_pipe_t.self) }
+        } else {
+            unsafe handle.close { unsafe LibuvStream.didClose($0, uv_tcp_t.self) }
+        }
+    }
+
+    private static func didClose<Handle: UVHandle>(
+        _ handle: UnsafeMutablePointer<uv_handle_t>?, _ kind: Handle.Type
+    ) {
+        // Retain 1.
+        let stream = unsafe Unmanaged<LibuvStream>.fromOpaque(handle!.pointee.data).takeRetainedValue()
+        unsafe handle.deallocateHandle(of: kind)
+        guard let connection = stream.connection else { return }
+        unsafe connection.takeUnretainedValue().driverClosed()
+    }
+}
