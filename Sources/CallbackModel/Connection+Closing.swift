@@ -6,7 +6,7 @@ extension Connection {
     public func end() {
         guard output == .open else { return }
         cause = cause ?? .localClose
-        core.batch.flush(self)
+        core.flushBatch(of: self)
         guard output == .open else { return }
         output = .ending
         driver.finish()
@@ -20,7 +20,7 @@ extension Connection {
     public func close() {
         guard lifecycle == .open || lifecycle == .starting else { return }
         cause = cause ?? .localClose
-        core.batch.flush(self)
+        core.flushBatch(of: self)
         // The flush may have failed and closed.
         guard lifecycle == .open || lifecycle == .starting else { return }
         if queuedByteCount == 0 { return closeDriver() }
@@ -61,7 +61,7 @@ extension Connection {
     }
 
     /// The engine calls this when FIN is sent, or could not be since the connection has gone.
-    package func outputEnded(_ error: IOError?) {
+    func outputEnded(_ error: IOError?) {
         guard output == .ending else { return }
         if let error { return writeFailed(error) }
         output = .ended
@@ -84,7 +84,7 @@ extension Connection {
     }
 
     /// The engine calls this when the descriptor is closed and its memory given back.
-    package func driverClosed() {
+    func driverClosed() {
         lifecycle = .closed
         let reason = cause ?? .localClose
         deliverCompletions(upTo: bytesWritten, .sent)

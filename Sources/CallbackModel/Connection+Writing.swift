@@ -11,7 +11,7 @@ extension Connection {
         if queuedByteCount != 0 || count > WriteBatch.largestPiece || !core.isInCallback {
             return writeThrough(bytes)
         }
-        core.batch.append(bytes, of: self)
+        core.batch.pointee.append(bytes, of: self)
         acceptedByteCount &+= UInt64(truncatingIfNeeded: count)
         return Int(batchCount) < highWaterMark ? .flowing : saturate()
     }
@@ -37,7 +37,7 @@ extension Connection {
     /// The way of large pieces, of bytes behind a queue, and of writes outside of callbacks.
     private func writeThrough(_ bytes: Span<UInt8>) -> WriteStatus {
         guard !bytes.isEmpty else { return bufferedByteCount < highWaterMark ? .flowing : saturate() }
-        core.batch.flush(self)
+        core.flushBatch(of: self)
         // The batch may have failed.
         guard output == .open else { return .closed }
         acceptedByteCount &+= UInt64(bytes.count)
@@ -101,7 +101,7 @@ extension Connection {
     }
 
     /// The engine calls this when its queue has become shorter.
-    package func queueShrank(to queued: Int) {
+    func queueShrank(to queued: Int) {
         queuedByteCount = queued
         lastWriteAt = core.driver.cachedMilliseconds
         deliverProgress()
@@ -109,7 +109,7 @@ extension Connection {
     }
 
     /// The engine calls this when bytes of its queue could not be sent; `send` answers with its own failures.
-    package func queueFailed(_ error: IOError) {
+    func queueFailed(_ error: IOError) {
         bytesUnsent += UInt64(queuedByteCount)
         queuedByteCount = 0
         writeFailed(error)

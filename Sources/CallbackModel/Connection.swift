@@ -155,7 +155,7 @@
         openedAt = now
         lastReadAt = now
         lastWriteAt = now
-        unsafe driver.connection = .passUnretained(self)
+        driver.serve(self)
         core.connections.insert(self)
     }
 
@@ -242,7 +242,7 @@ extension Connection {
     }
 
     /// The engine calls this with what one read brought: never nothing, in the loop's buffer.
-    package func received(_ bytes: Span<UInt8>) {
+    func received(_ bytes: Span<UInt8>) {
         guard input == .flowing else { return }
         bytesRead &+= UInt64(truncatingIfNeeded: bytes.count)
         if watch.contains(.timeouts) { lastReadAt = core.driver.cachedMilliseconds }
@@ -250,11 +250,11 @@ extension Connection {
         core.isInCallback = true
         onData(self, bytes)
         core.isInCallback = false
-        core.batch.flush()
+        core.flushBatch()
     }
 
     /// The engine calls this when a read gave 0: the peer's FIN, behind all its data.
-    package func reachedEnd() {
+    func reachedEnd() {
         if lifecycle == .readingOut { return closeDriver() }
         guard input == .flowing else { return }
         input = .ended
@@ -270,7 +270,7 @@ extension Connection {
     }
 
     /// The engine calls this when a read failed.
-    package func readFailed(_ error: IOError) {
+    func readFailed(_ error: IOError) {
         fail(error)
         closeDriver()
     }

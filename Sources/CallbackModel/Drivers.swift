@@ -82,7 +82,42 @@ open class ListenerDriver {
     public init() {}
 
     /// Who is told. The loop owns the connection until the driver has called `closed`, so no retain is needed.
-    @safe @exclusivity(unchecked) package final var connection: Unmanaged<Connection>! = nil
+    /// Unchecked: set once, before anything is told. Private: in another module the access would be checked.
+    @safe @exclusivity(unchecked) private final var connection: Unmanaged<Connection>? = nil
+
+    final func serve(_ connection: Connection) {
+        unsafe self.connection = .passUnretained(connection)
+    }
+
+    /// Tells the connection. A driver that no connection was ever made for has nobody to tell.
+    @inline(__always)
+    private final func tell(_ body: (Connection) -> Void) {
+        unsafe connection?._withUnsafeGuaranteedRef { body($0) }
+    }
+
+    /// What one read brought: never nothing, in the loop's buffer.
+    package final func received(_ bytes: Span<UInt8>) {
+        guard let connection else { return }
+        unsafe connection._withUnsafeGuaranteedRef { $0.received(bytes) }
+    }
+
+    /// A read gave 0: the peer's FIN, behind all its data.
+    package final func reachedEnd() { tell { $0.reachedEnd() } }
+
+    /// A read failed.
+    package final func readFailed(_ error: IOError) { tell { $0.readFailed(error) } }
+
+    /// The queue has become shorter.
+    package final func queueShrank(to queued: Int) { tell { $0.queueShrank(to: queued) } }
+
+    /// Bytes of the queue could not be sent; `send` answers with its own failures.
+    package final func queueFailed(_ error: IOError) { tell { $0.queueFailed(error) } }
+
+    /// FIN is sent, or could not be since the connection has gone.
+    package final func outputEnded(_ error: IOError?) { tell { $0.outputEnded(error) } }
+
+    /// The descriptor is closed and its memory given back.
+    package final func closed() { tell { $0.driverClosed() } }
 
     /// The descriptor, for logs; -1 once it is closed.
     open var descriptor: Int32 { unimplemented() }

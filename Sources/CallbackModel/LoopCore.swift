@@ -2,9 +2,10 @@
 ///
 /// `EventLoop` owns it, and so does every object of the loop; the objects are let go when they close, or all at
 /// once when the `EventLoop` is let go, so no cycle outlives the loop.
-package final class LoopCore {
+@safe package final class LoopCore {
     package let driver: LoopDriver
-    let batch = WriteBatch()
+    /// Allocated in `init`, given back in `deinit`: every object of the loop holds this one.
+    @safe let batch: UnsafeMutablePointer<WriteBatch>
     let timeouts = TimeoutQueue()
 
     /// Whether user code is on the stack, called by this loop: its small writes then wait for the callback's end.
@@ -37,7 +38,14 @@ package final class LoopCore {
 
     init(driver: LoopDriver) {
         self.driver = driver
+        batch = .allocate(capacity: 1)
+        unsafe batch.initialize(to: WriteBatch())
         driver.core = self
+    }
+
+    deinit {
+        batch.pointee.deallocate()
+        unsafe batch.deallocate()
     }
 
     // MARK: Running
@@ -55,7 +63,18 @@ package final class LoopCore {
         isInCallback = true
         callback()
         isInCallback = false
-        batch.flush()
+        flushBatch()
+    }
+
+    /// Sends what is batched. Runs no callback.
+    @inline(__always)
+    func flushBatch() {
+        batch.pointee.flush()
+    }
+
+    /// Sends what is batched of `connection`, before something that must follow it. Runs no callback.
+    func flushBatch(of connection: Connection) {
+        batch.pointee.flush(connection)
     }
 
     /// The engine calls this where a turn begins, when one was requested.

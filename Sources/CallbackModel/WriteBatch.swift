@@ -3,28 +3,30 @@
 /// Small writes of one callback are laid behind each other and leave in one `send` when the callback returns
 /// (contract clause 7). A connection's bytes are one run of the buffer: if another connection wrote in
 /// between, the run is moved to the end, so that it stays one.
-@safe final class WriteBatch {
+///
+/// A struct behind a pointer of `LoopCore`, not a class: a message would otherwise touch a retain count twice.
+@safe struct WriteBatch {
     /// 64 KiB, libuv's own suggestion for a read buffer: what one read brought can be answered in one piece.
     static let capacity = 64 * 1024
 
     /// Larger pieces go straight to the kernel: copying 16 KiB costs about what the saved system call does.
     static let largestPiece = 16 * 1024
 
-    // The only raw memory of the model. Allocated in `init`, freed in `deinit`; every offset is checked against `used`.
+    // Allocated in `init`, given back in `deallocate`; every offset is checked against `used`.
     private let base = UnsafeMutablePointer<UInt8>.allocate(capacity: WriteBatch.capacity)
-    @safe @exclusivity(unchecked) private var used = 0
+    private var used = 0
 
     /// The connections with bytes here, linked through themselves. The loop owns each until its `onClose`, which
     /// never comes before the end of the callback; so no retain is needed.
-    @safe @exclusivity(unchecked) private var firstDirty: Unmanaged<Connection>? = nil
+    private var firstDirty: Unmanaged<Connection>? = nil
 
-    deinit {
+    func deallocate() {
         unsafe base.deallocate()
     }
 
     /// Copies `bytes`, at most `largestPiece`, behind what `connection` has here.
     @inline(__always)
-    func append(_ bytes: Span<UInt8>, of connection: Connection) {
+    mutating func append(_ bytes: Span<UInt8>, of connection: Connection) {
         let count = bytes.count
         if connection.batchCount == 0 {
             if Self.capacity &- used < count { flush() }
@@ -43,13 +45,13 @@
 
     /// Sends everything, each connection's run in one piece. Runs no callback.
     @inline(__always)
-    func flush() {
+    mutating func flush() {
         if unsafe firstDirty != nil { flushAll() }
     }
 
     /// Sends what `connection` has here, before something that must follow it. Runs no callback.
     @inline(__always)
-    func flush(_ connection: Connection) {
+    mutating func flush(_ connection: Connection) {
         let count = Int(connection.batchCount)
         if count == 0 { return }
         connection.batchCount = 0
@@ -57,9 +59,9 @@
         connection.handOver(unsafe Span(_unsafeStart: start, count: count))
     }
 
-    private func flushAll() {
-        var next = firstDirty
-        firstDirty = nil
+    private mutating func flushAll() {
+        var next = unsafe firstDirty
+        unsafe firstDirty = nil
         while let current = unsafe next {
             unsafe current._withUnsafeGuaranteedRef { connection in
                 unsafe next = connection.nextDirty
@@ -72,15 +74,15 @@
     }
 
     @inline(__always)
-    private func link(_ connection: Connection) {
+    private mutating func link(_ connection: Connection) {
         connection.isDirty = true
-        connection.nextDirty = firstDirty
+        connection.nextDirty = unsafe firstDirty
         unsafe firstDirty = .passUnretained(connection)
     }
 
     /// Makes the run of `connection` the last one with `room` bytes free behind it, sending everything if the
     /// buffer is too full for that.
-    private func moveToEnd(_ connection: Connection, room: Int) {
+    private mutating func moveToEnd(_ connection: Connection, room: Int) {
         let count = Int(connection.batchCount)
         if Self.capacity - used < count + room {
             flush()

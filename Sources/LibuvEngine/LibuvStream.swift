@@ -83,7 +83,7 @@ internal import Glibc
                     unsafe stream.didRead(count, buffer.pointee.base)
                 }
             })
-        if status != 0 { readFailed(status) }
+        if status != 0 { readFailed(IOError(uv: status, call: "read")) }
     }
 
     override func stopReading() {
@@ -96,21 +96,18 @@ internal import Glibc
         guard count > 0, let base = unsafe base else { return readEnded(count) }
         let start = unsafe UnsafeRawPointer(base).assumingMemoryBound(to: UInt8.self)
         let bytes = unsafe Span<UInt8>(_unsafeStart: start, count: count)
-        unsafe connection._withUnsafeGuaranteedRef { $0.received(bytes) }
+        received(bytes)
     }
 
     private func readEnded(_ count: Int) {
         switch Int32(count) {
         // Nothing was there after all: EAGAIN (libuv documentation, uv_read_cb).
         case 0: return
-        case UV_EOF.rawValue: unsafe connection._withUnsafeGuaranteedRef { $0.reachedEnd() }
-        default: readFailed(CInt(count))
+        case UV_EOF.rawValue: reachedEnd()
+        default: readFailed(IOError(uv: CInt(count), call: "read"))
         }
     }
 
-    private func readFailed(_ status: CInt) {
-        unsafe connection._withUnsafeGuaranteedRef { $0.readFailed(IOError(uv: status, call: "read")) }
-    }
 
     // MARK: Writing
 
@@ -166,7 +163,7 @@ internal import Glibc
         if status != 0 {
             output = .poisoned
             self.pending = nil
-            unsafe connection._withUnsafeGuaranteedRef { $0.queueFailed(IOError(uv: status, call: "write")) }
+            queueFailed(IOError(uv: status, call: "write"))
             return
         }
         if pending.isEmpty {
@@ -175,7 +172,7 @@ internal import Glibc
         } else {
             writePending()
         }
-        unsafe connection._withUnsafeGuaranteedRef { $0.queueShrank(to: queuedByteCount) }
+        queueShrank(to: queuedByteCount)
     }
 
     // MARK: Closing
@@ -207,7 +204,7 @@ internal import Glibc
     private func didShutDown(_ status: CInt) {
         guard unsafe handle != nil else { return }
         let error = status == 0 ? nil : IOError(uv: status, call: "shutdown")
-        unsafe connection._withUnsafeGuaranteedRef { $0.outputEnded(error) }
+        outputEnded(error)
     }
 
     override func close(resetting: Bool) {
@@ -236,7 +233,6 @@ internal import Glibc
         // Retain 1.
         let stream = unsafe Unmanaged<LibuvStream>.fromOpaque(handle!.pointee.data).takeRetainedValue()
         unsafe handle.deallocateHandle(of: kind)
-        guard let connection = stream.connection else { return }
-        unsafe connection.takeUnretainedValue().driverClosed()
+        stream.closed()
     }
 }
