@@ -75,7 +75,7 @@ extension Connection {
         guard lifecycle != .closing, lifecycle != .closed else { return }
         bytesUnsent += UInt64(bufferedByteCount)
         queuedByteCount = 0
-        batchCount = 0
+        batchStart = batchEnd
         output = .closed
         input = .closed
         lifecycle = .closing

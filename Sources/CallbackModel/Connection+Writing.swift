@@ -7,13 +7,11 @@ extension Connection {
     @discardableResult
     public func write(_ bytes: Span<UInt8>) -> WriteStatus {
         let count = bytes.count
-        guard output == .open else { return .closed }
-        if queuedByteCount != 0 || count > WriteBatch.largestPiece || !core.isInCallback {
-            return writeThrough(bytes)
-        }
-        core.batch.pointee.append(bytes, of: self)
+        guard output == .open, queuedByteCount == 0, count <= WriteBatch.largestPiece, core.isInCallback,
+            core.batch.pointee.append(bytes, of: self)
+        else { return writeSlowly(bytes) }
         acceptedByteCount &+= UInt64(truncatingIfNeeded: count)
-        return Int(batchCount) < highWaterMark ? .flowing : saturate()
+        return batchCount < highWaterMark ? .flowing : saturate()
     }
 
     /// The same for an array.
@@ -34,14 +32,24 @@ extension Connection {
         text.withUTF8Buffer { unsafe write($0.span) }
     }
 
-    /// The way of large pieces, of bytes behind a queue, and of writes outside of callbacks.
-    private func writeThrough(_ bytes: Span<UInt8>) -> WriteStatus {
-        guard !bytes.isEmpty else { return bufferedByteCount < highWaterMark ? .flowing : saturate() }
-        core.flushBatch(of: self)
-        // The batch may have failed.
+    /// The way of large pieces, of bytes behind a queue, of writes outside of callbacks and of a full batch.
+    private func writeSlowly(_ bytes: Span<UInt8>) -> WriteStatus {
         guard output == .open else { return .closed }
-        acceptedByteCount &+= UInt64(bytes.count)
-        handOver(bytes)
+        if core.isInCallback, queuedByteCount == 0, bytes.count <= WriteBatch.largestPiece {
+            core.batch.pointee.makeRoom(for: bytes.count, of: self)
+            // What was in the way may have failed, or be queued now.
+            if output == .open, queuedByteCount == 0, core.batch.pointee.append(bytes, of: self) {
+                acceptedByteCount &+= UInt64(bytes.count)
+                return batchCount < highWaterMark ? .flowing : saturate()
+            }
+        } else {
+            core.flushBatch(of: self)
+        }
+        guard output == .open else { return .closed }
+        if !bytes.isEmpty {
+            acceptedByteCount &+= UInt64(bytes.count)
+            handOver(bytes)
+        }
         guard output == .open else { return .closed }
         return queuedByteCount < highWaterMark ? .flowing : saturate()
     }

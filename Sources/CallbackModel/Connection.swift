@@ -110,8 +110,9 @@
 
     // The run of this connection in the loop's batch buffer (`WriteBatch`).
     @safe @exclusivity(unchecked) var isDirty = false
-    @safe @exclusivity(unchecked) var batchStart: Int32 = 0
-    @safe @exclusivity(unchecked) var batchCount: Int32 = 0
+    @safe @exclusivity(unchecked) var batchStart = 0
+    @safe @exclusivity(unchecked) var batchEnd = 0
+    var batchCount: Int { batchEnd &- batchStart }
     @safe @exclusivity(unchecked) var nextDirty: Unmanaged<Connection>? = nil
 
     /// Bytes in the driver's queue.
@@ -180,7 +181,7 @@
 extension Connection {
     /// Bytes that were written and that the kernel has not taken yet.
     public var bufferedByteCount: Int {
-        queuedByteCount + Int(batchCount)
+        queuedByteCount + batchCount
     }
 
     /// Bytes that the kernel has taken.

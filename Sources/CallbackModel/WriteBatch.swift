@@ -1,3 +1,5 @@
+internal import Glibc
+
 /// The bytes that callbacks have written and no system call has carried yet: one buffer for the whole loop.
 ///
 /// Small writes of one callback are laid behind each other and leave in one `send` when the callback returns
@@ -24,74 +26,79 @@
         unsafe base.deallocate()
     }
 
-    /// Copies `bytes`, at most `largestPiece`, behind what `connection` has here.
+    /// Copies `bytes` behind what `connection` has here; false if that takes a `makeRoom` before.
+    ///
+    /// Small on purpose: it is inlined into `write`, and every call that it might make would cost each message
+    /// the saving of registers.
     @inline(__always)
-    mutating func append(_ bytes: Span<UInt8>, of connection: Connection) {
+    mutating func append(_ bytes: Span<UInt8>, of connection: Connection) -> Bool {
         let count = bytes.count
-        if connection.batchCount == 0 {
-            if Self.capacity &- used < count { flush() }
-            connection.batchStart = Int32(truncatingIfNeeded: used)
-            if !connection.isDirty { link(connection) }
-        } else if Int(connection.batchStart &+ connection.batchCount) != used || Self.capacity &- used < count {
-            moveToEnd(connection, room: count)
+        let start = used
+        let end = start &+ count
+        if end > Self.capacity { return false }
+        if connection.isDirty {
+            if connection.batchEnd != start { return false }
+        } else {
+            connection.batchStart = start
+            connection.isDirty = true
+            unsafe connection.nextDirty = firstDirty
+            unsafe firstDirty = .passUnretained(connection)
         }
+        connection.batchEnd = end
+        used = end
         unsafe bytes.withUnsafeBufferPointer { source in
-            guard let start = source.baseAddress else { return }
-            unsafe (base + used).update(from: start, count: count)
+            if let from = source.baseAddress { unsafe memcpy(base + start, from, count) }
         }
-        used &+= count
-        connection.batchCount &+= Int32(truncatingIfNeeded: count)
+        return true
+    }
+
+    /// Makes the run of `connection` the last one, with `count` bytes free behind it, sending what is in the way.
+    mutating func makeRoom(for count: Int, of connection: Connection) {
+        let run = connection.batchCount
+        if Self.capacity - used < run + count { return flush() }
+        unsafe (base + used).update(from: base + connection.batchStart, count: run)
+        connection.batchStart = used
+        used += run
+        connection.batchEnd = used
     }
 
     /// Sends everything, each connection's run in one piece. Runs no callback.
     @inline(__always)
     mutating func flush() {
-        if unsafe firstDirty != nil { flushAll() }
+        guard let first = unsafe firstDirty else { return }
+        // Nearly always one connection has written, the one whose callback it was.
+        let isOnly = unsafe first._withUnsafeGuaranteedRef { unsafe $0.nextDirty == nil }
+        if !isOnly { return flushAll() }
+        unsafe firstDirty = nil
+        used = 0
+        unsafe first._withUnsafeGuaranteedRef { $0.isDirty = false; send(of: $0) }
     }
 
     /// Sends what `connection` has here, before something that must follow it. Runs no callback.
+    func flush(_ connection: Connection) {
+        send(of: connection)
+    }
+
     @inline(__always)
-    mutating func flush(_ connection: Connection) {
-        let count = Int(connection.batchCount)
+    private func send(of connection: Connection) {
+        let count = connection.batchCount
         if count == 0 { return }
-        connection.batchCount = 0
-        let start = unsafe UnsafePointer(base + Int(connection.batchStart))
+        let start = unsafe UnsafePointer(base + connection.batchStart)
+        connection.batchStart = connection.batchEnd
         connection.handOver(unsafe Span(_unsafeStart: start, count: count))
     }
 
     private mutating func flushAll() {
         var next = unsafe firstDirty
         unsafe firstDirty = nil
+        used = 0
         while let current = unsafe next {
             unsafe current._withUnsafeGuaranteedRef { connection in
                 unsafe next = connection.nextDirty
                 connection.nextDirty = nil
                 connection.isDirty = false
-                flush(connection)
+                send(of: connection)
             }
-        }
-        used = 0
-    }
-
-    @inline(__always)
-    private mutating func link(_ connection: Connection) {
-        connection.isDirty = true
-        connection.nextDirty = unsafe firstDirty
-        unsafe firstDirty = .passUnretained(connection)
-    }
-
-    /// Makes the run of `connection` the last one with `room` bytes free behind it, sending everything if the
-    /// buffer is too full for that.
-    private mutating func moveToEnd(_ connection: Connection, room: Int) {
-        let count = Int(connection.batchCount)
-        if Self.capacity - used < count + room {
-            flush()
-            connection.batchStart = Int32(used)
-            link(connection)
-        } else {
-            unsafe (base + used).update(from: base + Int(connection.batchStart), count: count)
-            connection.batchStart = Int32(used)
-            used += count
         }
     }
 }

@@ -118,21 +118,24 @@ internal import Glibc
     }
 
     override func send(_ bytes: Span<UInt8>) -> Int {
-        guard output == .open else { return -Int(EPIPE) }
-        if let pending {
-            pending.append(bytes)
-            return queuedByteCount
-        }
+        if pending != nil || output != .open { return queue(bytes) }
         let count = bytes.count
-        let sent = unsafe bytes.withUnsafeBytes { raw in unsafe sendSome(socket, raw.baseAddress!, raw.count) }
-        if sent == count { return 0 }
-        return queue(bytes, sent: sent)
+        // MSG_NOSIGNAL, so that this call never raises SIGPIPE, whatever the process has done with it.
+        let sent = unsafe bytes.withUnsafeBytes { unsafe Glibc.send(socket, $0.baseAddress, count, Int32(MSG_NOSIGNAL)) }
+        return sent == count ? 0 : queue(bytes, sent: sent, errno: errno)
     }
 
-    private func queue(_ bytes: Span<UInt8>, sent: Int) -> Int {
-        guard sent >= 0 || sent == -Int(EAGAIN) else {
+    private func queue(_ bytes: Span<UInt8>) -> Int {
+        guard output == .open, let pending else { return -Int(EPIPE) }
+        pending.append(bytes)
+        return queuedByteCount
+    }
+
+    /// Queues what the kernel did not take. An interrupted call took nothing.
+    private func queue(_ bytes: Span<UInt8>, sent: Int, errno: Int32) -> Int {
+        guard sent >= 0 || errno == EAGAIN || errno == EINTR else {
             output = .poisoned
-            return sent
+            return -Int(errno)
         }
         let pending = PendingWrites(stream: self)
         self.pending = pending

@@ -129,16 +129,3 @@ func resetOnClose(_ descriptor: Int32) {
     var lingering = linger(l_onoff: 1, l_linger: 0)
     unsafe setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &lingering, socklen_t(MemoryLayout<linger>.size))
 }
-
-/// Sends what the kernel takes at once: the count, or a negative errno.
-///
-/// MSG_NOSIGNAL, so that this call never raises SIGPIPE, whatever the process has done with it.
-@inline(__always)
-func sendSome(_ descriptor: Int32, _ bytes: UnsafeRawPointer, _ count: Int) -> Int {
-    while true {
-        let sent = unsafe send(descriptor, bytes, count, Int32(MSG_NOSIGNAL))
-        if sent >= 0 { return sent }
-        let error = errno
-        if error != EINTR { return -Int(error) }
-    }
-}
