@@ -63,7 +63,7 @@ extension Connection {
     @inline(__always)
     func handOver(_ bytes: Span<UInt8>) {
         let queued = driver.send(bytes)
-        if queued == 0, watch.isEmpty, queuedByteCount == 0 { return }
+        if queued == 0, watch.isEmpty { return }
         handedOver(queued, count: bytes.count)
     }
 

@@ -243,7 +243,7 @@ extension Connection {
     }
 
     /// The engine calls this with what one read brought: never nothing, in the loop's buffer.
-    func received(_ bytes: Span<UInt8>) {
+    @usableFromInline package func received(_ bytes: Span<UInt8>) {
         guard input == .flowing else { return }
         bytesRead &+= UInt64(truncatingIfNeeded: bytes.count)
         if watch.contains(.timeouts) { lastReadAt = core.driver.cachedMilliseconds }

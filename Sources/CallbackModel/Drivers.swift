@@ -83,7 +83,7 @@ open class ListenerDriver {
 
     /// Who is told. The loop owns the connection until the driver has called `closed`, so no retain is needed.
     /// Unchecked: set once, before anything is told. Private: in another module the access would be checked.
-    @safe @exclusivity(unchecked) private final var connection: Unmanaged<Connection>? = nil
+    @safe @exclusivity(unchecked) @usableFromInline package final var connection: Unmanaged<Connection>? = nil
 
     final func serve(_ connection: Connection) {
         unsafe self.connection = .passUnretained(connection)
@@ -96,7 +96,7 @@ open class ListenerDriver {
     }
 
     /// What one read brought: never nothing, in the loop's buffer.
-    package final func received(_ bytes: Span<UInt8>) {
+    @inlinable package final func received(_ bytes: Span<UInt8>) {
         guard let connection else { return }
         unsafe connection._withUnsafeGuaranteedRef { $0.received(bytes) }
     }

@@ -10,8 +10,14 @@ internal import Glibc
 @safe final class LibuvStream: StreamDriver {
     private var handle: UnsafeMutablePointer<uv_stream_t>?
     private var socket: Int32
-    private var pending: PendingWrites?
-    private var output = Output.open
+    private var pending: PendingWrites? {
+        didSet { mustQueue = pending != nil || output != .open }
+    }
+    private var output = Output.open {
+        didSet { mustQueue = pending != nil || output != .open }
+    }
+    /// Whether `send` may not call the kernel: the two states above in one, for the path of every message.
+    private var mustQueue = false
 
     private enum Output {
         case open
@@ -73,14 +79,20 @@ internal import Glibc
             handle,
             { handle, _, buffer in
                 // One buffer serves the whole loop: libuv reads into it and calls back before the next read.
-                guard let loop = unsafe handle?.pointee.loop, let buffer = unsafe buffer else { return }
-                unsafe buffer.pointee.base = loop.pointee.data.assumingMemoryBound(to: CChar.self)
-                unsafe buffer.pointee.len = LibuvLoop.readBufferSize
+                let loop = unsafe handle.unsafelyUnwrapped.pointee.loop.unsafelyUnwrapped
+                unsafe buffer.unsafelyUnwrapped.initialize(
+                    to: uv_buf_t(
+                        base: loop.pointee.data.unsafelyUnwrapped.assumingMemoryBound(to: CChar.self),
+                        len: LibuvLoop.readBufferSize))
             },
             { handle, count, buffer in
-                guard let data = unsafe handle?.pointee.data, let buffer = unsafe buffer else { return }
+                // libuv never passes NULL here; a check would be a handful of instructions for each message.
+                let data = unsafe handle.unsafelyUnwrapped.pointee.data.unsafelyUnwrapped
                 unsafe Unmanaged<LibuvStream>.fromOpaque(data)._withUnsafeGuaranteedRef { stream in
-                    unsafe stream.didRead(count, buffer.pointee.base)
+                    if count <= 0 { return stream.readEnded(count) }
+                    let base = unsafe buffer.unsafelyUnwrapped.pointee.base.unsafelyUnwrapped
+                    let start = unsafe UnsafeRawPointer(base).assumingMemoryBound(to: UInt8.self)
+                    stream.received(unsafe Span(_unsafeStart: start, count: count))
                 }
             })
         if status != 0 { readFailed(IOError(uv: status, call: "read")) }
@@ -91,14 +103,7 @@ internal import Glibc
         unsafe uv_read_stop(handle)
     }
 
-    @inline(__always)
-    private func didRead(_ count: Int, _ base: UnsafeMutablePointer<CChar>?) {
-        guard count > 0, let base = unsafe base else { return readEnded(count) }
-        let start = unsafe UnsafeRawPointer(base).assumingMemoryBound(to: UInt8.self)
-        let bytes = unsafe Span<UInt8>(_unsafeStart: start, count: count)
-        received(bytes)
-    }
-
+    @inline(never)
     private func readEnded(_ count: Int) {
         switch Int32(count) {
         // Nothing was there after all: EAGAIN (libuv documentation, uv_read_cb).
@@ -118,13 +123,16 @@ internal import Glibc
     }
 
     override func send(_ bytes: Span<UInt8>) -> Int {
-        if pending != nil || output != .open { return queue(bytes) }
+        if mustQueue { return queue(bytes) }
         let count = bytes.count
         // MSG_NOSIGNAL, so that this call never raises SIGPIPE, whatever the process has done with it.
-        let sent = unsafe bytes.withUnsafeBytes { unsafe Glibc.send(socket, $0.baseAddress, count, Int32(MSG_NOSIGNAL)) }
-        return sent == count ? 0 : queue(bytes, sent: sent, errno: errno)
+        let sent = unsafe bytes.withUnsafeBytes {
+            unsafe Glibc.send(socket, $0.baseAddress.unsafelyUnwrapped, count, Int32(MSG_NOSIGNAL))
+        }
+        return sent == count ? 0 : queue(bytes, sent: sent)
     }
 
+    @inline(never)
     private func queue(_ bytes: Span<UInt8>) -> Int {
         guard output == .open, let pending else { return -Int(EPIPE) }
         pending.append(bytes)
@@ -132,7 +140,9 @@ internal import Glibc
     }
 
     /// Queues what the kernel did not take. An interrupted call took nothing.
-    private func queue(_ bytes: Span<UInt8>, sent: Int, errno: Int32) -> Int {
+    @inline(never)
+    private func queue(_ bytes: Span<UInt8>, sent: Int) -> Int {
+        let errno = errno
         guard sent >= 0 || errno == EAGAIN || errno == EINTR else {
             output = .poisoned
             return -Int(errno)
