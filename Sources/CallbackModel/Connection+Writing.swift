@@ -7,7 +7,7 @@ extension Connection {
     @discardableResult
     public func write(_ bytes: Span<UInt8>) -> WriteStatus {
         let count = bytes.count
-        guard output == .open, queuedByteCount == 0, count <= WriteBatch.largestPiece, core.isInCallback,
+        guard output == .open, queuedByteCount == 0, WriteBatch.takes(count), core.isInCallback,
             core.batch.pointee.append(bytes, of: self)
         else { return writeSlowly(bytes) }
         acceptedByteCount &+= UInt64(truncatingIfNeeded: count)
@@ -35,7 +35,7 @@ extension Connection {
     /// The way of large pieces, of bytes behind a queue, of writes outside of callbacks and of a full batch.
     private func writeSlowly(_ bytes: Span<UInt8>) -> WriteStatus {
         guard output == .open else { return .closed }
-        if core.isInCallback, queuedByteCount == 0, bytes.count <= WriteBatch.largestPiece {
+        if core.isInCallback, queuedByteCount == 0, WriteBatch.takes(bytes.count) {
             core.batch.pointee.makeRoom(for: bytes.count, of: self)
             // What was in the way may have failed, or be queued now.
             if output == .open, queuedByteCount == 0, core.batch.pointee.append(bytes, of: self) {

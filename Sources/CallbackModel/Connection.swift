@@ -10,7 +10,14 @@
     /// Bytes from the peer, never none of them, in order, however the peer had cut them.
     ///
     /// The span is the loop's read buffer, lent for the call. Without this callback, bytes are read and dropped.
-    @safe @exclusivity(unchecked) public var onData: ((Connection, Span<UInt8>) -> Void)?
+    public var onData: ((Connection, Span<UInt8>) -> Void)? {
+        get { hasDataCallback ? dataCallback : nil }
+        set {
+            // Not with `??` or `map`: passing a closure through a generic wraps it in another one.
+            if let newValue { dataCallback = newValue } else { dataCallback = { _, _ in } }
+            if newValue != nil { hasDataCallback = true } else { hasDataCallback = false }
+        }
+    }
 
     /// The connection is closed and its descriptor with it. Runs exactly once, last.
     public var onClose: ((Connection, CloseReason) -> Void)?
@@ -46,6 +53,10 @@
     }
 
     // MARK: State
+
+    /// `onData`, or a callback that does nothing: never nil, so that calling it asks for nothing.
+    @safe @exclusivity(unchecked) private var dataCallback: (Connection, Span<UInt8>) -> Void = { _, _ in }
+    private var hasDataCallback = false
 
     let core: LoopCore
     let driver: StreamDriver
@@ -247,9 +258,8 @@ extension Connection {
         guard input == .flowing else { return }
         bytesRead &+= UInt64(truncatingIfNeeded: bytes.count)
         if watch.contains(.timeouts) { lastReadAt = core.driver.cachedMilliseconds }
-        guard let onData else { return }
         core.isInCallback = true
-        onData(self, bytes)
+        dataCallback(self, bytes)
         core.isInCallback = false
         core.flushBatch()
     }

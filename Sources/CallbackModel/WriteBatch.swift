@@ -14,6 +14,12 @@ internal import Glibc
     /// Larger pieces go straight to the kernel: copying 16 KiB costs about what the saved system call does.
     static let largestPiece = 16 * 1024
 
+    /// Whether a piece of `count` bytes belongs here; an empty one has no address to copy from.
+    @inline(__always)
+    static func takes(_ count: Int) -> Bool {
+        UInt(bitPattern: count &- 1) < UInt(largestPiece)
+    }
+
     // Allocated in `init`, given back in `deallocate`; every offset is checked against `used`.
     private let base = UnsafeMutablePointer<UInt8>.allocate(capacity: WriteBatch.capacity)
     private var used = 0
@@ -26,7 +32,7 @@ internal import Glibc
         unsafe base.deallocate()
     }
 
-    /// Copies `bytes` behind what `connection` has here; false if that takes a `makeRoom` before.
+    /// Copies `bytes`, as many as `takes` says, behind what `connection` has here; false if that takes a `makeRoom` before.
     ///
     /// Small on purpose: it is inlined into `write`, and every call that it might make would cost each message
     /// the saving of registers.
@@ -47,7 +53,7 @@ internal import Glibc
         connection.batchEnd = end
         used = end
         unsafe bytes.withUnsafeBufferPointer { source in
-            if let from = source.baseAddress { unsafe memcpy(base + start, from, count) }
+            _ = unsafe memcpy(base + start, source.baseAddress.unsafelyUnwrapped, count)
         }
         return true
     }
