@@ -11,11 +11,14 @@
     ///
     /// The span is the loop's read buffer, lent for the call. Without this callback, bytes are read and dropped.
     public var onData: ((Connection, Span<UInt8>) -> Void)? {
-        get { hasDataCallback ? dataCallback : nil }
+        get { delivery == .replaced ? rare?.nextOnData : hasDataCallback ? dataCallback.body : nil }
         set {
-            // Not with `??` or `map`: passing a closure through a generic wraps it in another one.
-            if let newValue { dataCallback = newValue } else { dataCallback = { _, _ in } }
-            if newValue != nil { hasDataCallback = true } else { hasDataCallback = false }
+            if delivery == .idle {
+                setDataCallback(newValue)
+            } else {
+                needRare().nextOnData = newValue
+                delivery = .replaced
+            }
         }
     }
 
@@ -48,6 +51,8 @@
         var onDrain: ((Connection) -> Void)?
         var onTimeout: ((Connection, TimeoutKind) -> TimeoutAction)?
         var completions = CompletionQueue()
+        /// What `onData` was set to while it ran.
+        var nextOnData: ((Connection, Span<UInt8>) -> Void)?
         /// When ``Connection/close()`` gives up flushing, in milliseconds of the loop's clock.
         var closeDeadline: UInt64?
     }
@@ -55,8 +60,23 @@
     // MARK: State
 
     /// `onData`, or a callback that does nothing: never nil, so that calling it asks for nothing.
-    @safe @exclusivity(unchecked) private var dataCallback: (Connection, Span<UInt8>) -> Void = { _, _ in }
+    @safe @exclusivity(unchecked) private var dataCallback = DataCallback(body: { _, _ in })
     private var hasDataCallback = false
+    @safe @exclusivity(unchecked) private var delivery = Delivery.idle
+
+    /// Not copyable, so that calling it cannot retain and release what it captured: that would be a tenth of the
+    /// cost of a message.
+    private struct DataCallback: ~Copyable {
+        let body: (Connection, Span<UInt8>) -> Void
+    }
+
+    private enum Delivery: UInt8 {
+        case idle
+        /// `onData` is on the stack and its place here is empty.
+        case running
+        /// It was set while it ran; the new one waits in `Rare`.
+        case replaced
+    }
 
     let core: LoopCore
     let driver: StreamDriver
@@ -258,10 +278,38 @@ extension Connection {
         guard input == .flowing else { return }
         bytesRead &+= UInt64(truncatingIfNeeded: bytes.count)
         if watch.contains(.timeouts) { lastReadAt = core.driver.cachedMilliseconds }
-        core.isInCallback = true
-        dataCallback(self, bytes)
-        core.isInCallback = false
+        deliver(bytes)
         core.flushBatch()
+    }
+
+    @inline(__always)
+    private func deliver(_ bytes: Span<UInt8>) {
+        core.isInCallback = true
+        delivery = .running
+        unsafe withUnsafeMutablePointer(to: &dataCallback) { place in
+            let callback = unsafe place.move()
+            callback.body(self, bytes)
+            unsafe place.initialize(to: callback)
+        }
+        if delivery == .replaced { takeNextOnData() }
+        delivery = .idle
+        core.isInCallback = false
+    }
+
+    private func takeNextOnData() {
+        setDataCallback(rare?.nextOnData)
+        rare?.nextOnData = nil
+    }
+
+    private func setDataCallback(_ body: ((Connection, Span<UInt8>) -> Void)?) {
+        // Not with `map` or `??`: passing a closure through a generic wraps it in another one.
+        if let body {
+            hasDataCallback = true
+            dataCallback = DataCallback(body: body)
+        } else {
+            hasDataCallback = false
+            dataCallback = DataCallback(body: { _, _ in })
+        }
     }
 
     /// The engine calls this when a read gave 0: the peer's FIN, behind all its data.
