@@ -9,8 +9,8 @@ extension ChildProcess {
     public static func pathOfBuiltProduct(_ name: String) throws -> String {
         var tried: [String] = []
         for bundle in placesOfTheTestBundle() {
-            // A bundle is a file on Linux, but a folder elsewhere and in some runners: look above it too.
-            for folder in foldersAbove(bundle).prefix(4) {
+            // The bundle is a file beside the products, or lies in a folder that is.
+            for folder in foldersAbove(bundle).prefix(2) {
                 let path = "\(folder)/\(name)"
                 if isExecutableFile(path) { return path }
                 tried.append(path)
@@ -29,7 +29,8 @@ extension ChildProcess {
             places.append(arguments[option + 1])
         }
         places += arguments.filter { $0.contains(".xctest") }
-        if let own = target(ofLink: "/proc/self/exe") { places.append(own) }
+        // A helper of the toolchain is passed over: beside it, in /usr/bin, stands another `echo`.
+        if let own = target(ofLink: "/proc/self/exe"), own.contains("PackageTests") { places.append(own) }
         let maps = (try? contents(ofFile: "/proc/self/maps")) ?? ""
         // The sixth field, and all behind it: a path may hold spaces (proc(5)).
         places += maps.split(separator: "\n").compactMap { line in

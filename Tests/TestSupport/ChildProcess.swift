@@ -129,7 +129,8 @@ public final class ChildProcess: Sendable {
         }
     }
 
-    private func nextLine(from stream: Stream, until deadline: Deadline, _ waitedFor: String) throws -> String {
+    private func nextLine(from stream: Stream, until deadline: Deadline, _ waitedFor: String) throws -> String
+    {
         let line: Line? = state.wait(until: deadline) { $0.outputs[stream.rawValue].takeLine() }
         switch line {
         case .line(let bytes): return String(decoding: bytes, as: UTF8.self)
@@ -200,7 +201,10 @@ private func awaitExit(of pid: pid_t, into state: Monitor<ChildProcess.State>) {
     while waitid(P_PID, id_t(pid), &information, WEXITED | WNOWAIT) < 0, errno == EINTR {}
     state.withLock { state in
         var status: Int32 = 0
-        while waitpid(pid, &status, 0) < 0, errno == EINTR {}
+        var reaped = waitpid(pid, &status, 0)
+        while reaped < 0, errno == EINTR { reaped = waitpid(pid, &status, 0) }
+        // The kernel reaps the children of a process that ignores SIGCHLD, and their status is lost.
+        precondition(reaped == pid, "waitpid \(pid): \(errnoName(errno)); does a test ignore SIGCHLD?")
         // The macros of wait(2) are not Swift's to call: WTERMSIG is the low seven bits, WEXITSTATUS the next byte.
         let signal = status & 0x7f
         state.status = signal == 0 ? .exited((status >> 8) & 0xff) : .signalled(signal)

@@ -38,7 +38,9 @@ final class Monitor<Value: Sendable>: @unchecked Sendable {
     }
 
     /// Waits until `answer` gives something, and gives that; `nil` if the deadline passes first.
-    func wait<Answer>(until deadline: Deadline, for answer: (inout Value) throws -> Answer?) rethrows -> Answer? {
+    func wait<Answer>(
+        until deadline: Deadline, for answer: (inout Value) throws -> Answer?
+    ) rethrows -> Answer? {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
         var time = deadline.time

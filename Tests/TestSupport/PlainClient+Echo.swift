@@ -19,7 +19,8 @@ extension PlainClient {
         while received < total {
             var moved = false
             if sent < total {
-                let count = try stream.withWindow(at: sent, count: min(chunk, total - sent)) { try sendNow($0) }
+                let size = min(chunk, total - sent)
+                let count = try stream.withWindow(at: sent, count: size) { try sendNow($0) }
                 sent += count ?? 0
                 moved = count != nil
             }
@@ -40,7 +41,8 @@ extension PlainClient {
                 deadline = Deadline(in: timeLimit)
             } else {
                 let events = sent < total ? POLLIN | POLLOUT : POLLIN
-                try awaitReadiness(events, until: deadline, "echo", "byte \(received) of \(total), \(sent) sent")
+                let waitedFor = "byte \(received) of \(total), \(sent) sent"
+                try awaitReadiness(events, until: deadline, "echo", waitedFor)
             }
         }
     }
@@ -67,14 +69,17 @@ private struct PeriodicStream {
         at offset: Int, count: Int, _ body: (UnsafeRawBufferPointer) throws -> Answer
     ) rethrows -> Answer {
         let start = offset % Self.period
-        return try block.withUnsafeBytes { try body(UnsafeRawBufferPointer(rebasing: $0[start..<start + count])) }
+        return try block.withUnsafeBytes { block in
+            try body(UnsafeRawBufferPointer(rebasing: block[start..<start + count]))
+        }
     }
 
     /// Throws at the first byte that differs.
     func check(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws {
         try withWindow(at: offset, count: bytes.count) { expected in
             // An empty piece has no address to compare.
-            guard bytes.count > 0, memcmp(bytes.baseAddress!, expected.baseAddress!, bytes.count) != 0 else { return }
+            guard bytes.count > 0 else { return }
+            if memcmp(bytes.baseAddress!, expected.baseAddress!, bytes.count) == 0 { return }
             let index = bytes.indices.first { bytes[$0] != expected[$0] }!
             throw PeerError(
                 call: "echo", cause: .unexpected("byte \(offset + index) is \(bytes[index])"),

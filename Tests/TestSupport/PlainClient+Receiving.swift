@@ -103,16 +103,18 @@ extension PlainClient {
     private func receiveToTheEnd(into bytes: inout [UInt8], max: Int, _ waitedFor: String) throws {
         let deadline = Deadline(in: timeLimit)
         while true {
-            let piece = try receiveSome(max: 65_536, until: deadline, "\(waitedFor), behind \(bytes.count) bytes")
+            let waitedFor = "\(waitedFor), behind \(bytes.count) bytes"
+            let piece = try receiveSome(max: 65_536, until: deadline, waitedFor)
             if piece.isEmpty { return }
             bytes += piece
-            if bytes.count > max { throw unexpected("\(bytes.count) bytes came", "\(waitedFor) in \(max) bytes") }
+            if bytes.count > max { throw unexpected("more than \(max) bytes came", waitedFor) }
         }
     }
 
     /// Waits for one piece of input; 0 at its end.
     private func receivePiece(
-        into bytes: UnsafeMutableRawBufferPointer, flags: Int32 = 0, until deadline: Deadline, _ waitedFor: String
+        into bytes: UnsafeMutableRawBufferPointer, flags: Int32 = 0, until deadline: Deadline,
+        _ waitedFor: String
     ) throws -> Int {
         while true {
             try awaitReadiness(POLLIN, until: deadline, "recv", waitedFor)

@@ -32,7 +32,8 @@ public final class PlainClient: Sendable {
 
     /// Connects to a Unix socket in the file system.
     public convenience init(
-        unixPath: String, receiveBuffer: Int32? = nil, sendBuffer: Int32? = nil, timeLimit: Duration = .seconds(10)
+        unixPath: String, receiveBuffer: Int32? = nil, sendBuffer: Int32? = nil,
+        timeLimit: Duration = .seconds(10)
     ) throws {
         let address = try RawAddress(unixPath: unixPath)
         self.init(adopting: try makeSocket(for: address), timeLimit: timeLimit)
@@ -111,7 +112,8 @@ public final class PlainClient: Sendable {
                 if let count = try sendNow(UnsafeRawBufferPointer(rebasing: bytes[sent...])) {
                     sent += count
                 } else {
-                    try awaitReadiness(POLLOUT, until: deadline, "send", "room for byte \(sent) of \(bytes.count)")
+                    let waitedFor = "room for byte \(sent) of \(bytes.count)"
+                    try awaitReadiness(POLLOUT, until: deadline, "send", waitedFor)
                 }
             }
         }
@@ -124,7 +126,9 @@ public final class PlainClient: Sendable {
     public func sendSome(_ bytes: [UInt8]) throws -> Int {
         try bytes.withUnsafeBytes { bytes in
             var sent = 0
-            while sent < bytes.count, let count = try sendNow(UnsafeRawBufferPointer(rebasing: bytes[sent...])) {
+            while sent < bytes.count {
+                let rest = UnsafeRawBufferPointer(rebasing: bytes[sent...])
+                guard let count = try sendNow(rest) else { break }
                 sent += count
             }
             return sent
@@ -161,7 +165,8 @@ public final class PlainClient: Sendable {
         try awaitReadiness(POLLIN, until: Deadline(in: timeLimit), "poll", "something to receive")
     }
 
-    func awaitReadiness(_ events: Int32, until deadline: Deadline, _ call: String, _ waitedFor: String) throws {
+    func awaitReadiness(_ events: Int32, until deadline: Deadline, _ call: String, _ waitedFor: String) throws
+    {
         // poll(2) skips a negative descriptor, and the wait would last to the time limit.
         guard descriptor >= 0 else { throw PeerError(call, errno: EBADF, waitedFor: waitedFor) }
         try wait(descriptor, for: events, until: deadline, call, waitedFor: waitedFor)

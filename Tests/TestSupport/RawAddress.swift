@@ -51,12 +51,15 @@ struct RawAddress {
 
     /// inet_pton(3) answers 1 for an address, 0 for a text that is none.
     private static func check(_ answer: Int32, _ host: String) throws {
-        guard answer == 1 else { throw PeerError("inet_pton", errno: EINVAL, waitedFor: "an address \(host)") }
+        guard answer == 1 else {
+            throw PeerError("inet_pton", errno: EINVAL, waitedFor: "an address \(host)")
+        }
     }
 
     /// What getsockname(2) or getpeername(2) says.
     init(
-        of descriptor: Int32, _ call: (Int32, UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> Int32
+        of descriptor: Int32,
+        _ call: (Int32, UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> Int32
     ) {
         let status = withUnsafeMutableBytes(of: &storage) { bytes in
             call(descriptor, bytes.baseAddress!.assumingMemoryBound(to: sockaddr.self), &length)
