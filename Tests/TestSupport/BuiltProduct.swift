@@ -1,0 +1,67 @@
+import Glibc
+
+extension ChildProcess {
+    /// The path of an executable of this package, built beside the tests that run now.
+    ///
+    /// The runner is the test bundle itself or a helper of the toolchain that loads the bundle, and the build
+    /// folder may be anywhere (`--scratch-path`), so the bundle is looked for among what this process is,
+    /// was told, and has loaded.
+    public static func pathOfBuiltProduct(_ name: String) throws -> String {
+        var tried: [String] = []
+        for bundle in placesOfTheTestBundle() {
+            // The bundle is a file beside the products, or lies in a folder that is.
+            for folder in foldersAbove(bundle).prefix(2) {
+                let path = "\(folder)/\(name)"
+                if isExecutableFile(path) { return path }
+                tried.append(path)
+            }
+        }
+        throw PeerError(
+            call: "pathOfBuiltProduct", cause: .unexpected("not at \(tried)"),
+            waitedFor: "the executable \(name)")
+    }
+
+    /// Paths that may be the bundle, the surest first.
+    private static func placesOfTheTestBundle() -> [String] {
+        var places: [String] = []
+        let arguments = CommandLine.arguments
+        if let option = arguments.firstIndex(of: "--test-bundle-path"), option + 1 < arguments.count {
+            places.append(arguments[option + 1])
+        }
+        places += arguments.filter { $0.contains(".xctest") }
+        // A helper of the toolchain is passed over: beside it, in /usr/bin, stands another `echo`.
+        if let own = target(ofLink: "/proc/self/exe"), own.contains("PackageTests") { places.append(own) }
+        let maps = (try? contents(ofFile: "/proc/self/maps")) ?? ""
+        // The sixth field, and all behind it: a path may hold spaces (proc(5)).
+        places += maps.split(separator: "\n").compactMap { line in
+            guard line.contains(".xctest"), let slash = line.firstIndex(of: "/") else { return nil }
+            return String(line[slash...])
+        }
+        var seen: Set<String> = []
+        return places.compactMap(absolute).filter { seen.insert($0).inserted }
+    }
+
+    private static func absolute(_ path: String) -> String? {
+        guard let resolved = realpath(path, nil) else { return nil }
+        defer { free(resolved) }
+        return String(cString: resolved)
+    }
+
+    /// The folder that holds `path`, the one that holds that, and so on.
+    private static func foldersAbove(_ path: String) -> [String] {
+        var folders: [String] = []
+        var rest = path[...]
+        while let slash = rest.lastIndex(of: "/"), slash > rest.startIndex {
+            rest = rest[..<slash]
+            folders.append(String(rest))
+        }
+        return folders
+    }
+
+    private static func isExecutableFile(_ path: String) -> Bool {
+        var information = stat()
+        // A folder has the executable bits as well.
+        guard stat(path, &information) == 0, information.st_mode & S_IFMT == S_IFREG else { return false }
+        return access(path, X_OK) == 0
+    }
+}
