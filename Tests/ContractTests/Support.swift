@@ -1,0 +1,86 @@
+import CallbackServer
+import Glibc
+import TestSupport
+import Testing
+
+/// A server on one loop and blocking peers on another thread: how nearly every contract test is made.
+///
+/// The loop runs on the test's own thread, so that handlers may use what the test captured. It ends when the
+/// peer's code has returned and every connection is closed, or when the time limit passes, which is a failure.
+final class Stage {
+    let loop: EventLoop
+    private(set) var listener: Listener
+    /// What happened, in order, as handlers noted it.
+    private(set) var transcript: [String] = []
+    /// Handlers may hold the loop until this is true.
+    var mayEnd: () -> Bool = { true }
+
+    /// A listener on 127.0.0.1 with a port of the kernel's choice, and `serve` for each client.
+    init(
+        _ engine: Engine, options: Listener.Options = .init(), serve: @escaping (Connection) -> Void = { _ in }
+    ) throws {
+        loop = try EventLoop(engine: engine)
+        listener = try loop.listen(
+            on: .ipv4("127.0.0.1", port: 0), options: options, onConnection: serve)
+    }
+
+    var port: UInt16 { UInt16(listener.localAddress.port ?? 0) }
+
+    func note(_ event: String) { transcript.append(event) }
+
+    /// Runs the loop while `peer` runs on its own thread; gives what it gave.
+    @discardableResult
+    func run<Value: Sendable>(
+        timeLimit: Duration = .seconds(20), sourceLocation: SourceLocation = #_sourceLocation,
+        _ peer: @escaping @Sendable (UInt16) throws -> Value
+    ) throws -> Value {
+        let port = port
+        let thread = onThread { try peer(port) }
+        try run(
+            until: { thread.isFinished && self.listener.connectionCount == 0 && self.mayEnd() },
+            timeLimit: timeLimit, sourceLocation: sourceLocation)
+        return try thread.value(timeLimit: .seconds(1))
+    }
+
+    /// Runs the loop until `condition` holds, looking every 2 ms.
+    func run(
+        until condition: @escaping () -> Bool, timeLimit: Duration = .seconds(20),
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) throws {
+        try loop.run(until: condition, timeLimit: timeLimit, sourceLocation: sourceLocation)
+    }
+}
+
+extension EventLoop {
+    /// Runs until `condition` holds, looking every 2 ms; a condition that does not come to hold is a failure.
+    func run(
+        until condition: @escaping () -> Bool, timeLimit: Duration = .seconds(20),
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) throws {
+        let end = ContinuousClock.now + timeLimit
+        var isLate = false
+        let look = schedule(after: .zero, repeating: .milliseconds(2)) { _ in
+            isLate = ContinuousClock.now > end
+            if isLate || condition() { self.stop() }
+        }
+        defer { look.cancel() }
+        try run()
+        if isLate { Issue.record("the time limit of \(timeLimit) has passed", sourceLocation: sourceLocation) }
+    }
+}
+
+/// The bytes of a span, to be kept.
+func copy(_ bytes: Span<UInt8>) -> [UInt8] {
+    var array: [UInt8] = []
+    array.reserveCapacity(bytes.count)
+    for index in bytes.indices { array.append(bytes[index]) }
+    return array
+}
+
+/// An echo handler with back-pressure, the one that most tests need.
+func echo(_ connection: Connection) {
+    connection.onData = { connection, bytes in
+        if connection.write(bytes) == .saturated { connection.pause() }
+    }
+    connection.onDrain = { $0.resume() }
+}
