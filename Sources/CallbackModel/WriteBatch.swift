@@ -77,7 +77,9 @@ internal import Glibc
         if !isOnly { return flushAll() }
         unsafe firstDirty = nil
         used = 0
-        unsafe first._withUnsafeGuaranteedRef { $0.isDirty = false; send(of: $0) }
+        unsafe first._withUnsafeGuaranteedRef {
+            $0.isDirty = false; send(of: $0)
+        }
     }
 
     /// Sends what `connection` has here, before something that must follow it. Runs no callback.

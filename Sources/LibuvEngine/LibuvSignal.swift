@@ -17,7 +17,8 @@ internal import CLibuv
         // Not retained: `close` comes before the watcher is let go, and forgets the pointer.
         unsafe handle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
         let started = unsafe uv_signal_start(
-            handle, { handle, _ in
+            handle,
+            { handle, _ in
                 guard let data = unsafe handle?.pointee.data else { return }
                 unsafe Unmanaged<LibuvSignal>.fromOpaque(data).takeUnretainedValue().watcher?.received()
             }, number)

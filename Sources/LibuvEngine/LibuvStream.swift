@@ -113,7 +113,6 @@ internal import Glibc
         }
     }
 
-
     // MARK: Writing
 
     /// What libuv has not sent of the write in flight, and what waits behind it.

@@ -20,7 +20,8 @@ internal import CLibuv
         let now = unsafe uv_now(handle.pointee.loop)
         let delay = deadline > now ? deadline - now : 0
         _ = unsafe uv_timer_start(
-            handle, { handle in
+            handle,
+            { handle in
                 guard let data = unsafe handle?.pointee.data else { return }
                 unsafe Unmanaged<LibuvTimer>.fromOpaque(data).takeUnretainedValue().timer?.fired()
             }, delay, 0)

@@ -10,14 +10,16 @@ struct Echo: ParsableCommand {
     @OptionGroup var options: EchoOptions
 
     func run() throws {
+        let server = EchoServer(isQuiet: options.quiet, drain: .seconds(options.drain))
         do throws(IOError) {
             let loop = try EventLoop(engine: options.engine)
             if let path = options.unix {
-                try listen(on: .unix(path: path), loop)
+                try server.listen(on: .unix(path: path), options.listener, loop)
             } else {
-                try loop.resolve(host: options.host, port: options.port) { answer in
+                let (listener, host, port) = (options.listener, options.host, options.port)
+                try loop.resolve(host: host, port: port) { answer in
                     do throws(IOError) {
-                        try listen(on: try answer.get()[0], loop)
+                        try server.listen(on: try answer.get()[0], listener, loop)
                     } catch {
                         fail(error)
                     }
@@ -28,9 +30,21 @@ struct Echo: ParsableCommand {
             fail(error)
         }
     }
+}
 
-    private func listen(on address: SocketAddress, _ loop: EventLoop) throws(IOError) {
-        let listener = try loop.listen(on: address, options: options.listener, onConnection: serve)
+/// One line on standard error, and the end.
+private func fail(_ error: IOError) -> Never {
+    Terminal.printError("echo: \(error)")
+    Terminal.exit(1)
+}
+
+/// The server itself: a listener, its clients, and the way it ends.
+struct EchoServer {
+    let isQuiet: Bool
+    let drain: Duration
+
+    func listen(on address: SocketAddress, _ options: Listener.Options, _ loop: EventLoop) throws(IOError) {
+        let listener = try loop.listen(on: address, options: options, onConnection: serve)
         listener.onShed = { _, shed in show("Turned away \(shed.count) clients: \(shed.cause)") }
         listener.onError = { _, error in show("Cannot accept: \(error)") }
         if let port = listener.localAddress.port {
@@ -38,44 +52,35 @@ struct Echo: ParsableCommand {
         } else {
             Terminal.printLine("Listening on \(listener.localAddress)")
         }
-        try drain(listener, on: [.interrupt, .terminate], loop)
+        try end(listener, on: [.interrupt, .terminate], loop)
     }
 
     /// One client: what it sends goes back; while it does not read, neither do we.
     private func serve(_ connection: Connection) {
-        let peer = "ip \(connection.remoteAddress.host), port \(connection.remoteAddress.port ?? 0)"
-        show(
-            "New connection, socket fd is \(connection.descriptor), "
-                + "ip is : \(connection.remoteAddress.host), port : \(connection.remoteAddress.port ?? 0)")
+        let (host, port) = (connection.remoteAddress.host, connection.remoteAddress.port ?? 0)
+        show("New connection, socket fd is \(connection.descriptor), ip is : \(host), port : \(port)")
         connection.onData = { connection, bytes in
-            show("Received: \(Terminal.printable(bytes))")
+            if !isQuiet { Terminal.printLine("Received: \(Terminal.printable(bytes))") }
             if connection.write(bytes) == .saturated { connection.pause() }
         }
         connection.onDrain = { connection in connection.resume() }
-        connection.onClose = { _, _ in show("Host disconnected, \(peer)") }
+        connection.onClose = { _, _ in show("Host disconnected, ip \(host), port \(port)") }
     }
 
     /// The first signal lets the clients finish, for a while; the second ends the program at once.
-    private func drain(
-        _ listener: Listener, on signals: [EventLoop.Signal], _ loop: EventLoop
-    ) throws(IOError) {
+    private func end(_ listener: Listener, on signals: [EventLoop.Signal], _ loop: EventLoop) throws(IOError) {
         var isDraining = false
         for signal in signals {
-            try loop.onSignal(signal) { watcher in
-                guard !isDraining else { Terminal.exit(128 + watcher.signal.rawValue) }
+            try loop.onSignal(signal) { _ in
+                guard !isDraining else { Terminal.exit(128 + signal.rawValue) }
                 isDraining = true
-                listener.drain(within: .seconds(options.drain)) { _ in loop.stop() }
+                listener.drain(within: drain) { _ in loop.stop() }
             }
         }
     }
 
     /// What `--quiet` leaves out. The text is made only if it is shown.
     private func show(_ text: @autoclosure () -> String) {
-        if !options.quiet { Terminal.printLine(text()) }
-    }
-
-    private func fail(_ error: IOError) -> Never {
-        Terminal.printError("echo: \(error)")
-        Terminal.exit(1)
+        if !isQuiet { Terminal.printLine(text()) }
     }
 }
