@@ -47,12 +47,13 @@ struct EchoServer {
         let listener = try loop.listen(on: address, options: options, onConnection: serve)
         listener.onShed = { _, shed in show("Turned away \(shed.count) clients: \(shed.cause)") }
         listener.onError = { _, error in show("Cannot accept: \(error)") }
+        // Before the line that says the server is there: whoever reads it may send a signal at once.
+        try end(listener, on: [.interrupt, .terminate], loop)
         if let port = listener.localAddress.port {
             Terminal.printLine("Listening on port \(port)")
         } else {
             Terminal.printLine("Listening on \(listener.localAddress)")
         }
-        try end(listener, on: [.interrupt, .terminate], loop)
     }
 
     /// One client: what it sends goes back; while it does not read, neither do we.

@@ -129,8 +129,7 @@ public final class ChildProcess: Sendable {
         }
     }
 
-    private func nextLine(from stream: Stream, until deadline: Deadline, _ waitedFor: String) throws -> String
-    {
+    private func nextLine(from stream: Stream, until deadline: Deadline, _ waitedFor: String) throws -> String {
         let line: Line? = state.wait(until: deadline) { $0.outputs[stream.rawValue].takeLine() }
         switch line {
         case .line(let bytes): return String(decoding: bytes, as: UTF8.self)

@@ -165,8 +165,7 @@ public final class PlainClient: Sendable {
         try awaitReadiness(POLLIN, until: Deadline(in: timeLimit), "poll", "something to receive")
     }
 
-    func awaitReadiness(_ events: Int32, until deadline: Deadline, _ call: String, _ waitedFor: String) throws
-    {
+    func awaitReadiness(_ events: Int32, until deadline: Deadline, _ call: String, _ waitedFor: String) throws {
         // poll(2) skips a negative descriptor, and the wait would last to the time limit.
         guard descriptor >= 0 else { throw PeerError(call, errno: EBADF, waitedFor: waitedFor) }
         try wait(descriptor, for: events, until: deadline, call, waitedFor: waitedFor)

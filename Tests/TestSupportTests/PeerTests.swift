@@ -183,8 +183,7 @@ private func echo(_ peer: PlainClient) throws {
         withExtendedLifetime(listener) {}
     }
 
-    @Test func `a thread that does not finish in time leaves the caller an error, and finishes later`() throws
-    {
+    @Test func `a thread that does not finish in time leaves the caller an error, and finishes later`() throws {
         let (client, peer) = try connectedPair()
         let thread = onThread { try peer.receiveLine() }
         #expect { try thread.value(timeLimit: Self.short) } throws: {
