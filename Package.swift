@@ -45,7 +45,8 @@ let package = Package(
             name: "CallbackModelTests", dependencies: ["CallbackModel", "TestSupport"], swiftSettings: testing),
         .testTarget(
             name: "ContractTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
-        .testTarget(name: "EchoTests", dependencies: ["echo", "CallbackServer", "TestSupport"], swiftSettings: testing),
+        .testTarget(
+            name: "EchoTests", dependencies: ["echo", "CallbackServer", "TestSupport"], swiftSettings: testing),
         .testTarget(name: "TidyTests", dependencies: ["TestSupport"], swiftSettings: testing),
     ]
 )

@@ -35,7 +35,7 @@ public final class EventLoop {
     /// Runs callbacks until `mode` says it is enough; it can be called again.
     ///
     /// Open listeners and connections, armed timers and signal watchers keep a loop running, the latter two
-    /// unless their `isReferenced` is off. Calling it from a callback of the same loop is a programming error and traps.
+    /// until their `unref()`. Calling it from a callback of the same loop is a programming error and traps.
     /// Throws what the engine's wait throws, which on a healthy system is nothing.
     public func run(_ mode: RunMode = .untilIdle) throws(IOError) {
         try core.run(mode)
@@ -91,8 +91,9 @@ public final class EventLoop {
     /// Calls `body` once after `delay`, then, if `repeating` is given, again at each interval, until cancelled.
     ///
     /// A timer never fires early; it may be late by the time other callbacks take. Delays are rounded up to
-    /// whole milliseconds, and beyond 100 years to 100 years. Equal deadlines fire in the order of scheduling. A zero delay fires in the
-    /// next turn, never in this one. A repeating timer that was kept waiting skips the intervals it missed.
+    /// whole milliseconds, and beyond 100 years to 100 years. Equal deadlines fire in the order of scheduling. A
+    /// zero delay fires in the next turn, never in this one. A repeating timer that was kept waiting skips the
+    /// intervals it missed.
     /// The loop owns the timer until it has fired for the last time or was cancelled.
     ///
     /// - Precondition: `delay` is not negative and `repeating` is at least one millisecond.
@@ -108,7 +109,7 @@ public final class EventLoop {
     /// Calls `body` on the loop each time the process gets `signal`; several of one kind may become one (signal(7)).
     ///
     /// The watcher replaces the signal's default action and keeps the loop running until it is cancelled or
-    /// its ``SignalWatcher/isReferenced`` is set to false. Throws EINVAL for a signal that cannot be caught.
+    /// ``SignalWatcher/unref()``. Throws EINVAL for a signal that cannot be caught.
     @discardableResult
     public func onSignal(
         _ signal: Signal, _ body: @escaping (SignalWatcher) -> Void

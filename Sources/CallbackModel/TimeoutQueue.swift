@@ -56,7 +56,7 @@ final class TimeoutQueue {
 
     private func makeAlarm(_ core: LoopCore) -> EventLoop.Timer {
         let alarm = EventLoop.Timer(core: core, interval: nil) { [unowned self, unowned core] _ in self.ring(core) }
-        alarm.isReferenced = false
+        alarm.unref()
         self.alarm = alarm
         return alarm
     }

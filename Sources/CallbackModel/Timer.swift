@@ -38,10 +38,16 @@ extension EventLoop {
             }
         }
 
-        /// Whether the timer, while armed, keeps the loop running. On by default.
-        public var isReferenced: Bool = true {
+        /// Whether the timer, while armed, keeps the loop running: true until ``unref()``.
+        public private(set) var isReferenced = true {
             didSet { driver?.setReferenced(isReferenced) }
         }
+
+        /// Keeps the loop running while armed; the default.
+        public func ref() { isReferenced = true }
+
+        /// Lets ``EventLoop/run(_:)`` return although the timer is armed.
+        public func unref() { isReferenced = false }
 
         /// Forgets the deadline: the callback will not run, even if it was due in this very turn.
         ///
@@ -172,10 +178,16 @@ extension EventLoop {
             core.add(self)
         }
 
-        /// Whether the watcher keeps the loop running. On by default.
-        public var isReferenced: Bool = true {
+        /// Whether the watcher keeps the loop running: true until ``unref()``.
+        public private(set) var isReferenced = true {
             didSet { driver?.setReferenced(isReferenced) }
         }
+
+        /// Keeps the loop running; the default.
+        public func ref() { isReferenced = true }
+
+        /// Lets ``EventLoop/run(_:)`` return although the signal is watched.
+        public func unref() { isReferenced = false }
 
         /// Stops watching. The last watcher of a signal gone, the signal has its default action again.
         public func cancel() {

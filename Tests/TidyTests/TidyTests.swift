@@ -1,0 +1,140 @@
+import Foundation
+import Testing
+
+/// The rules of CONTRIBUTING.md that a program can check. A failure names the file and the line.
+@Suite struct `The project stays tidy` {
+    @Test func `files fit one sitting`() throws {
+        for file in try swiftFiles("Sources") + swiftFiles("Tests") {
+            let limit = file.name.hasSuffix("Poller.swift") ? 200 : 400
+            #expect(
+                file.lines.count <= limit, "\(file.path) has \(file.lines.count) lines, at most \(limit) are readable")
+        }
+    }
+
+    @Test func `functions fit a screen`() throws {
+        for file in try swiftFiles("Sources") + swiftFiles("Tests") {
+            for function in functions(in: file) where function.length > 60 {
+                Issue.record("\(file.path):\(function.line): \(function.length) lines, at most 60 fit a screen")
+            }
+        }
+    }
+
+    @Test func `escape hatches are listed with their reason`() throws {
+        let hatches = [
+            "@unchecked Sendable", "nonisolated(unsafe)", "try!", "fatalError(", "usleep(", "Thread.sleep",
+            ".disabled(",
+            "XCTSkip", "TODO", "FIXME", "unowned(unsafe)",
+        ]
+        // file → what is allowed there, and why.
+        let allowed: [String: (hatch: String, reason: String)] = [
+            "Tests/TestSupport/Monitor.swift": ("@unchecked Sendable", "its state is behind a pthread mutex")
+        ]
+        for file in try swiftFiles("Sources") + swiftFiles("Tests") where file.name != "TidyTests.swift" {
+            for (number, line) in file.code {
+                for hatch in hatches where line.contains(hatch) && allowed[file.path]?.hatch != hatch {
+                    Issue.record("\(file.path):\(number): \(hatch) needs a line in the list of this test")
+                }
+            }
+        }
+        for path in allowed.keys { #expect(FileManager.default.fileExists(atPath: root + path), "\(path) has gone") }
+    }
+
+    @Test func `arrows between the modules point one way`() throws {
+        // module → what its files may import, beside the standard library, Glibc and Synchronization.
+        let arrows: [String: Set<String>] = [
+            "CallbackModel": [],
+            "LibuvEngine": ["CallbackModel", "CLibuv", "CLinux"],
+            "ReadinessEngine": ["CallbackModel", "CLinux"],
+            "CallbackServer": ["CallbackModel", "LibuvEngine", "ReadinessEngine"],
+            "echo": ["CallbackServer", "ArgumentParser"],
+            "parity": ["CallbackServer", "ParityKit", "ArgumentParser"],
+            "ParityKit": ["CallbackModel"],
+        ]
+        for file in try swiftFiles("Sources") {
+            let module = String(file.path.split(separator: "/")[1])
+            let mayImport = try #require(arrows[module], "\(module) is not in the list of this test")
+            for (number, line) in file.code {
+                let words = line.split(separator: " ")
+                guard let position = words.firstIndex(of: "import"), words.count > position + 1 else { continue }
+                guard words[..<position].allSatisfy(isImportModifier) else { continue }
+                let imported = String(words[position + 1].split(separator: ".")[0])
+                if ["Glibc", "Synchronization"].contains(imported) { continue }
+                #expect(mayImport.contains(imported), "\(file.path):\(number): \(module) may not import \(imported)")
+            }
+        }
+    }
+
+    @Test func `every file that a page names is there`() throws {
+        for page in ["README.md", "CONTRIBUTING.md", "Vendor-notes/libuv.md", "Vendor-notes/chapter-errata.md"] {
+            guard let text = try? String(contentsOfFile: root + page, encoding: .utf8) else {
+                Issue.record("\(page) is missing")
+                continue
+            }
+            for match in text.matches(of: /\b(?:Sources|Tests|Vendor-notes|Benchmarks)\/[A-Za-z0-9_\/.+-]*[A-Za-z0-9]/)
+            {
+                let path = String(match.output)
+                #expect(FileManager.default.fileExists(atPath: root + path), "\(page) names \(path)")
+            }
+        }
+    }
+
+    @Test func `no page tells where it was written`() throws {
+        for file in try swiftFiles("Sources") + swiftFiles("Tests") where file.name != "TidyTests.swift" {
+            for (number, line) in file.lines.enumerated() {
+                let isLocal = ["/home/", "/root/", "/Users/"].contains { line.contains($0) }
+                #expect(!isLocal, "\(file.path):\(number + 1): a path of one machine")
+            }
+        }
+    }
+}
+
+private func isImportModifier(_ word: Substring) -> Bool {
+    ["public", "package", "internal", "private", "@_exported", "@testable"].contains(word) || word.hasPrefix("@_spi")
+}
+
+// MARK: - Reading the sources
+
+private let root =
+    URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    .deletingLastPathComponent().path + "/"
+
+private struct SourceFile {
+    let path: String
+    let lines: [String]
+
+    var name: String { String(path.split(separator: "/").last ?? "") }
+
+    /// The lines that are code, with their numbers from 1.
+    var code: [(Int, String)] {
+        lines.enumerated().map { ($0.offset + 1, $0.element) }.filter {
+            !$0.1.drop { $0 == " " }.hasPrefix("//")
+        }
+    }
+}
+
+private func swiftFiles(_ folder: String) throws -> [SourceFile] {
+    let all = try FileManager.default.subpathsOfDirectory(atPath: root + folder)
+    let files = try all.filter { $0.hasSuffix(".swift") }.sorted().map { path in
+        let text = try String(contentsOfFile: root + folder + "/" + path, encoding: .utf8)
+        return SourceFile(
+            path: folder + "/" + path,
+            lines: text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init))
+    }
+    #expect(!files.isEmpty, "no Swift file in \(folder)")
+    return files
+}
+
+/// Functions, initializers and accessors by their braces' indentation, which the formatter guarantees.
+private func functions(in file: SourceFile) -> [(line: Int, length: Int)] {
+    var found: [(Int, Int)] = []
+    for (index, line) in file.lines.enumerated() {
+        let code = line.drop { $0 == " " }
+        let indentation = line.count - code.count
+        let isFunction = code.contains("func ") || code.contains("init(") || code.hasPrefix("deinit")
+        guard isFunction, line.hasSuffix("{") || line.hasSuffix("(") else { continue }
+        let closing = String(repeating: " ", count: indentation) + "}"
+        guard let end = file.lines[(index + 1)...].firstIndex(of: closing) else { continue }
+        found.append((index + 1, end - index + 1))
+    }
+    return found
+}
