@@ -28,6 +28,11 @@ extension Connection {
         input = .closed
         lifecycle = .flushing
         driver.stopReading()
+        boundClosing()
+    }
+
+    /// From now on the connection has ``Timeouts/close`` to come to its end.
+    private func boundClosing() {
         let limit = UInt64(sharedOptions.value.timeouts.close.wholeMilliseconds)
         needRare().closeDeadline = core.driver.nanoseconds / 1_000_000 + limit + 1
         timeoutsChanged()
@@ -43,15 +48,16 @@ extension Connection {
     // MARK: Causes
 
     /// A write failed: nothing more goes out. After a peer's reset, what it had sent before is still delivered,
-    /// as long as the connection reads (contract clause 11).
+    /// as long as the connection reads (contract clause 11), and for a bounded time: a peer on a Unix socket can
+    /// refuse to read without ever closing (shutdown(2), SHUT_RD).
     func writeFailed(_ error: IOError) {
         fail(error)
-        if error.isPeerReset, input == .flowing, lifecycle == .open {
-            output = .closed
-            lifecycle = .readingOut
-        } else {
-            closeDriver()
+        guard error.isPeerReset, input == .flowing, lifecycle == .open || lifecycle == .starting else {
+            return closeDriver()
         }
+        output = .closed
+        lifecycle = .readingOut
+        boundClosing()
     }
 
     func fail(_ error: IOError) {
@@ -128,7 +134,7 @@ extension Connection {
     /// Looks at which time-outs count now and tells the queue when to look again. Called whenever one may
     /// have begun to count; activity alone only moves `lastReadAt` and `lastWriteAt`.
     func timeoutsChanged() {
-        guard lifecycle == .open || lifecycle == .flushing else { return }
+        guard lifecycle == .open || isBoundedByClose else { return }
         let times = sharedOptions.value.timeouts
         let tracks = times.idle != nil || times.read != nil || times.write != nil
         if tracks { watch.insert(.timeouts) } else { watch.remove(.timeouts) }
@@ -136,9 +142,14 @@ extension Connection {
         core.timeouts.set(self, deadline: deadline, core: core)
     }
 
+    /// Whether only ``Timeouts/close`` counts.
+    private var isBoundedByClose: Bool {
+        lifecycle == .flushing || lifecycle == .readingOut
+    }
+
     /// The earliest time-out that counts, and when it passes.
     private func nextTimeout() -> (kind: TimeoutKind, deadline: UInt64)? {
-        if lifecycle == .flushing {
+        if isBoundedByClose {
             return rare?.closeDeadline.map { (.close, $0) }
         }
         let times = sharedOptions.value.timeouts
@@ -168,14 +179,15 @@ extension Connection {
         if kind != .close, let onTimeout = rare?.onTimeout {
             core.perform { action = onTimeout(self, kind) }
         }
-        guard lifecycle == .open || lifecycle == .flushing else { return }
+        guard lifecycle == .open || isBoundedByClose else { return }
         switch action {
         case .keep:
             if kind != .write { lastReadAt = now }
             if kind != .read { lastWriteAt = now }
             timeoutsChanged()
         case .close:
-            cause = kind == .close ? .timedOut(.close) : cause ?? .timedOut(kind)
+            // A flush that did not end is told as such; it was this side's own close until now.
+            cause = lifecycle == .flushing ? .timedOut(.close) : cause ?? .timedOut(kind)
             // Unsent bytes and a plain FIN would look to the peer like a whole answer.
             closeDriver(resetting: bufferedByteCount > 0)
         }

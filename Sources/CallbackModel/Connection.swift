@@ -193,8 +193,9 @@
 
     /// Starts reading, unless the user's first callback has paused or closed the connection.
     func begin() {
-        guard lifecycle == .starting else { return }
-        lifecycle = .open
+        if lifecycle == .starting { lifecycle = .open }
+        // A write in the user's first callback may have met a reset: what came before it is still read.
+        guard isReadable else { return }
         if input == .flowing { driver.startReading() }
         timeoutsChanged()
     }
@@ -269,8 +270,12 @@ extension Connection {
         guard input == .paused else { return }
         input = .flowing
         lastReadAt = core.driver.cachedMilliseconds
-        if lifecycle == .open { driver.startReading() }
+        if isReadable { driver.startReading() }
         timeoutsChanged()
+    }
+
+    private var isReadable: Bool {
+        lifecycle == .open || lifecycle == .readingOut
     }
 
     /// The engine calls this with what one read brought: never nothing, in the loop's buffer.

@@ -108,9 +108,24 @@ internal import Glibc
         switch Int32(count) {
         // Nothing was there after all: EAGAIN (libuv documentation, uv_read_cb).
         case 0: return
-        case UV_EOF.rawValue: reachedEnd()
+        case UV_EOF.rawValue: confirmEnd()
         default: readFailed(IOError(uv: CInt(count), call: "read"))
         }
+    }
+
+    /// libuv tells the end after any short read that came with POLLHUP, without a read that gave 0. A reset would
+    /// pass for a proper end, and bytes behind an urgent one would be lost; so the kernel is asked itself.
+    private func confirmEnd() {
+        guard let handle = unsafe handle else { return }
+        let buffer = unsafe handle.pointee.loop.unsafelyUnwrapped.pointee.data.unsafelyUnwrapped
+        var count = unsafe recv(socket, buffer, LibuvLoop.readBufferSize, 0)
+        while count < 0, errno == EINTR { count = unsafe recv(socket, buffer, LibuvLoop.readBufferSize, 0) }
+        if count == 0 { return reachedEnd() }
+        if count < 0, errno != EAGAIN { return readFailed(IOError(call: "recv", errno: errno)) }
+        // Before the bytes are delivered, since their receiver may stop reading again.
+        startReading()
+        guard count > 0 else { return }
+        received(unsafe Span(_unsafeStart: buffer.assumingMemoryBound(to: UInt8.self), count: count))
     }
 
     // MARK: Writing
@@ -215,8 +230,12 @@ internal import Glibc
 
     private func didShutDown(_ status: CInt) {
         guard unsafe handle != nil else { return }
-        let error = status == 0 ? nil : IOError(uv: status, call: "shutdown")
-        outputEnded(error)
+        switch status {
+        case 0: outputEnded(nil)
+        // The connection has gone before its FIN (tcp(7)); the socket may still know why.
+        case UV_ENOTCONN.rawValue: outputEnded(IOError(call: "shutdown", errno: lossError(of: socket)))
+        default: outputEnded(IOError(uv: status, call: "shutdown"))
+        }
     }
 
     override func close(resetting: Bool) {

@@ -100,6 +100,15 @@ func localAddress(of descriptor: Int32) -> SocketAddress? {
     return status == 0 ? SocketAddress(storage, length: length) : nil
 }
 
+/// Why a connection that was open is no more: its pending error (SO_ERROR, socket(7)), or ECONNRESET if a call
+/// has fetched that already.
+func lossError(of descriptor: Int32) -> Int32 {
+    var error: Int32 = 0
+    var length = socklen_t(MemoryLayout<Int32>.size)
+    let status = unsafe getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &error, &length)
+    return status == 0 && error != 0 ? error : ECONNRESET
+}
+
 /// Sets an option that is an `int` (setsockopt(2)); 0 or the errno.
 func setOption(_ descriptor: Int32, _ level: Int32, _ option: Int32, _ value: Int32) -> Int32 {
     var value = value
