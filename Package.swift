@@ -31,7 +31,10 @@ let package = Package(
         .target(name: "CLinux"),
         .target(name: "CallbackModel", swiftSettings: strict),
         .target(name: "LibuvEngine", dependencies: ["CallbackModel", "CLibuv", "CLinux"], swiftSettings: strict),
-        .target(name: "CallbackServer", dependencies: ["CallbackModel", "LibuvEngine"], swiftSettings: strict),
+        .target(name: "ReadinessEngine", dependencies: ["CallbackModel", "CLinux"], swiftSettings: strict),
+        .target(
+            name: "CallbackServer", dependencies: ["CallbackModel", "LibuvEngine", "ReadinessEngine"],
+            swiftSettings: strict),
         .executableTarget(
             name: "echo",
             dependencies: [

@@ -118,7 +118,7 @@ extension Connection {
         releaseCallbacks()
         listener = nil
         // Last: the loop's reference may be the only one.
-        core.connections.remove(self)
+        core.remove(self)
     }
 
     private func releaseCallbacks() {

@@ -188,7 +188,7 @@
         lastReadAt = now
         lastWriteAt = now
         driver.serve(self)
-        core.connections.insert(self)
+        core.add(self)
     }
 
     /// Starts reading, unless the user's first callback has paused or closed the connection.

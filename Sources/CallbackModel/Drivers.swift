@@ -20,8 +20,15 @@ open class LoopDriver {
     /// Ends the run after the turn under way.
     open func stop() { unimplemented() }
 
-    /// Whether anything that keeps the loop running is left: a handle that is open or still closing.
+    /// Whether anything that keeps the loop running is left: the model's hold, an armed timer, a watched signal,
+    /// a question to the resolver, or something that is still closing.
     open var isAlive: Bool { unimplemented() }
+
+    /// Keeps the loop running while `isHeld`: a listener or a connection is open, also if it waits for nothing.
+    open func hold(_ isHeld: Bool) { unimplemented() }
+
+    /// How many turns there were, if the options asked for metrics.
+    open var turnCount: UInt64 { unimplemented() }
 
     /// CLOCK_MONOTONIC in milliseconds, as it was when this turn last looked.
     open var cachedMilliseconds: UInt64 { unimplemented() }

@@ -121,8 +121,22 @@ public final class EventLoop {
 extension EventLoop {
     /// What a loop is made with.
     public struct Options: Sendable {
-        /// The defaults.
+        /// Whether ``EventLoop/metrics`` are kept. Off by default: with libuv, counting takes a callback each turn.
+        public var collectsMetrics = false
+
+        /// The defaults above.
         public init() {}
+    }
+
+    /// What a loop has done so far.
+    public struct Metrics: Hashable, Sendable {
+        /// Turns, each of which has waited for events once.
+        public let turns: UInt64
+    }
+
+    /// The figures so far; zeros unless ``Options/collectsMetrics`` is set.
+    public var metrics: Metrics {
+        Metrics(turns: core.driver.turnCount)
     }
 
     /// A moment of the monotonic clock, in whole milliseconds.

@@ -249,6 +249,8 @@ extension Listener {
             case descriptorLimit
             /// ``Options/maxConnections`` are open.
             case maxConnections
+            /// The engine cannot wait for a descriptor with so high a number: 1,024 and more with select(2).
+            case engineLimit
         }
     }
 

@@ -13,9 +13,10 @@
 
     private(set) var isRunning = false
     private(set) var isShutDown = false
+    private var isHeld = false
 
     /// Open objects, kept alive here so that users need not hold them.
-    var connections = ConnectionList()
+    private(set) var connections = ConnectionList()
     private var listeners: [ObjectIdentifier: Listener] = [:]
     private var timers: [ObjectIdentifier: EventLoop.Timer] = [:]
     private var watchers: [ObjectIdentifier: EventLoop.SignalWatcher] = [:]
@@ -112,8 +113,34 @@
 
     // MARK: Who is alive
 
-    func add(_ listener: Listener) { listeners[ObjectIdentifier(listener)] = listener }
-    func remove(_ listener: Listener) { listeners[ObjectIdentifier(listener)] = nil }
+    func add(_ connection: Connection) {
+        connections.insert(connection)
+        holdIfNeeded()
+    }
+
+    func remove(_ connection: Connection) {
+        connections.remove(connection)
+        holdIfNeeded()
+    }
+
+    func add(_ listener: Listener) {
+        listeners[ObjectIdentifier(listener)] = listener
+        holdIfNeeded()
+    }
+
+    func remove(_ listener: Listener) {
+        listeners[ObjectIdentifier(listener)] = nil
+        holdIfNeeded()
+    }
+
+    /// A connection that waits for nothing, being paused, is still open, and so the loop must not end.
+    private func holdIfNeeded() {
+        let mustHold = !connections.isEmpty || !listeners.isEmpty
+        guard mustHold != isHeld else { return }
+        isHeld = mustHold
+        driver.hold(mustHold)
+    }
+
     func add(_ timer: EventLoop.Timer) { timers[ObjectIdentifier(timer)] = timer }
     func remove(_ timer: EventLoop.Timer) { timers[ObjectIdentifier(timer)] = nil }
     func add(_ watcher: EventLoop.SignalWatcher) { watchers[ObjectIdentifier(watcher)] = watcher }

@@ -6,6 +6,7 @@ internal import CLibuv
 protocol UVHandle: ~Copyable {}
 extension uv_idle_t: UVHandle {}
 extension uv_poll_t: UVHandle {}
+extension uv_prepare_t: UVHandle {}
 extension uv_timer_t: UVHandle {}
 extension uv_signal_t: UVHandle {}
 extension uv_tcp_t: UVHandle {}

@@ -13,6 +13,9 @@ internal import CLinux
     // Allocated in `init`, given back in `shutDown`, after libuv has called back for every handle.
     let loop: UnsafeMutablePointer<uv_loop_t>
     private let putOffHandle: UnsafeMutablePointer<uv_idle_t>
+    private let holdHandle: UnsafeMutablePointer<uv_timer_t>
+    private let turnHandle: UnsafeMutablePointer<uv_prepare_t>
+    private var turns: UInt64 = 0
     private let readBuffer: UnsafeMutableRawPointer
     /// The questions under way, to be cancelled when the loop is let go.
     private var resolves: [ObjectIdentifier: LibuvResolve] = [:]
@@ -31,8 +34,13 @@ internal import CLinux
         unsafe loop.pointee.data = readBuffer
         unsafe putOffHandle = .allocate(capacity: 1)
         unsafe uv_idle_init(loop, putOffHandle)
+        unsafe holdHandle = .allocate(capacity: 1)
+        unsafe uv_timer_init(loop, holdHandle)
+        unsafe turnHandle = .allocate(capacity: 1)
+        unsafe uv_prepare_init(loop, turnHandle)
         super.init()
         unsafe putOffHandle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
+        if options.collectsMetrics { countTurns() }
     }
 
     // MARK: Turns
@@ -55,6 +63,28 @@ internal import CLinux
         unsafe uv_loop_alive(loop) != 0
     }
 
+    /// A timer for the end of time: libuv ends a run when no active handle is left, and one that is neither read
+    /// nor written counts as inactive.
+    package override func hold(_ isHeld: Bool) {
+        if isHeld {
+            unsafe uv_timer_start(holdHandle, { _ in }, UInt64(Duration.longestMilliseconds), 0)
+        } else {
+            unsafe uv_timer_stop(holdHandle)
+        }
+    }
+
+    package override var turnCount: UInt64 { turns }
+
+    /// A prepare handle is called once a turn, right before libuv waits.
+    private func countTurns() {
+        unsafe turnHandle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
+        unsafe turnHandle.setReferenced(false)
+        unsafe uv_prepare_start(turnHandle) { handle in
+            guard let handle = unsafe handle else { return }
+            unsafe Unmanaged<LibuvLoop>.fromOpaque(handle.pointee.data).takeUnretainedValue().turns += 1
+        }
+    }
+
     package override var cachedMilliseconds: UInt64 {
         unsafe uv_now(loop)
     }
@@ -74,6 +104,8 @@ internal import CLinux
 
     package override func shutDown() {
         unsafe putOffHandle.close { unsafe $0.deallocateHandle(of: uv_idle_t.self) }
+        unsafe holdHandle.close { unsafe $0.deallocateHandle(of: uv_timer_t.self) }
+        unsafe turnHandle.close { unsafe $0.deallocateHandle(of: uv_prepare_t.self) }
         for resolve in resolves.values { resolve.cancel() }
         // Only closes are left, and resolver threads that cannot be stopped. Each turn delivers those that were under way when it began.
         while unsafe uv_run(loop, UV_RUN_ONCE) != 0 {}

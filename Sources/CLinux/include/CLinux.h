@@ -1,24 +1,51 @@
-// What Swift cannot import from the system headers: macros that take arguments, and calls that glibc hides
-// behind _GNU_SOURCE. One line each, no logic.
+// What Swift cannot import from the system headers: macros that take arguments, variadic calls, and calls that
+// glibc hides behind _GNU_SOURCE. One line each, no logic.
 #ifndef CLINUX_H
 #define CLINUX_H
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
 // Declared here rather than by _GNU_SOURCE, which would change structures that other modules import too.
 extern int accept4(int, struct sockaddr *, socklen_t *, int);
+extern int pipe2(int[2], int);
 
 /// accept4(2) with SOCK_CLOEXEC and SOCK_NONBLOCK: no moment in which a forked child could inherit the socket.
 static inline int linux_accept4(int descriptor, struct sockaddr *address, socklen_t *length) {
     return accept4(descriptor, address, length, SOCK_CLOEXEC | SOCK_NONBLOCK);
 }
 
+/// pipe2(2), both ends non-blocking and close-on-exec.
+static inline int linux_pipe2(int *ends) {
+    return pipe2(ends, O_CLOEXEC | O_NONBLOCK);
+}
+
+/// eventfd(2), non-blocking and close-on-exec.
+static inline int linux_eventfd(void) {
+    return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+}
+
 /// Ignores SIGPIPE: SIG_IGN is a macro that casts.
 static inline void linux_ignore_sigpipe(void) {
     signal(SIGPIPE, SIG_IGN);
 }
+
+/// The handler of a signal action: a macro names the member of a union (sigaction(2)).
+static inline void linux_set_handler(struct sigaction *action, void (*handler)(int)) {
+    action->sa_handler = handler;
+}
+
+// select(2): the sets are handled by macros. A descriptor at or above FD_SETSIZE would write past the set.
+static inline void linux_fd_zero(fd_set *set) { FD_ZERO(set); }
+static inline void linux_fd_set(int descriptor, fd_set *set) { FD_SET(descriptor, set); }
+static inline void linux_fd_clr(int descriptor, fd_set *set) { FD_CLR(descriptor, set); }
+static inline int linux_fd_isset(int descriptor, const fd_set *set) { return FD_ISSET(descriptor, set); }
 
 #endif

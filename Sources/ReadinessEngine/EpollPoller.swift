@@ -1,0 +1,69 @@
+internal import CLinux
+@_spi(Engine) internal import CallbackModel
+internal import Glibc
+
+/// epoll(7): the kernel keeps the set and hands out only what is ready, so that a wait costs the same however
+/// many descriptors are at rest.
+@safe final class EpollPoller: Poller {
+    /// Events of one wait; the kernel keeps the others in line for the next, so that none is forgotten.
+    private static let eventsPerWait = 256
+
+    private let descriptor: Int32
+    // Allocated in `init`, given back in `deinit`.
+    private let reported = UnsafeMutablePointer<epoll_event>.allocate(capacity: EpollPoller.eventsPerWait)
+
+    init() throws(IOError) {
+        descriptor = epoll_create1(Int32(EPOLL_CLOEXEC))
+        guard descriptor >= 0 else { throw IOError(call: "epoll_create1", errno: errno) }
+    }
+
+    deinit {
+        unsafe reported.deallocate()
+    }
+
+    var descriptorLimit: Int32? { nil }
+
+    func change(_ token: Token, from old: Readiness, to new: Readiness) throws(IOError) {
+        let operation = old.isEmpty ? EPOLL_CTL_ADD : new.isEmpty ? EPOLL_CTL_DEL : EPOLL_CTL_MOD
+        var event = unsafe epoll_event()
+        unsafe event.events = epollBits(of: new)
+        unsafe event.data.u64 = token.bits
+        guard unsafe epoll_ctl(descriptor, operation, token.descriptor, &event) == 0 else {
+            throw IOError(call: "epoll_ctl", errno: errno)
+        }
+    }
+
+    func wait(milliseconds: Int32, _ ready: ReadyList) throws(IOError) {
+        let count = unsafe epoll_wait(descriptor, reported, Int32(Self.eventsPerWait), milliseconds)
+        if count < 0, errno != EINTR { throw IOError(call: "epoll_wait", errno: errno) }
+        var index = 0
+        while index < Int(count) {
+            let event = unsafe reported[index]
+            let token = unsafe Token(bits: event.data.u64)
+            unsafe ready.append(Event(token: token, readiness: readiness(ofEpollBits: event.events)))
+            index &+= 1
+        }
+    }
+
+    func close() {
+        _ = Glibc.close(descriptor)
+    }
+}
+
+/// What epoll is asked for. It reports EPOLLERR and EPOLLHUP besides, asked or not.
+func epollBits(of readiness: Readiness) -> UInt32 {
+    var bits: UInt32 = 0
+    if readiness.contains(.readable) { bits |= EPOLLIN.rawValue }
+    if readiness.contains(.writable) { bits |= EPOLLOUT.rawValue }
+    return bits
+}
+
+/// What an epoll event means to the loop; no state and no system calls, so that a table tests it.
+func readiness(ofEpollBits bits: UInt32) -> Readiness {
+    // An error or a hang-up is both: the read or write that follows says which error it is.
+    if bits & (EPOLLERR.rawValue | EPOLLHUP.rawValue) != 0 { return [.readable, .writable] }
+    var readiness: Readiness = []
+    if bits & EPOLLIN.rawValue != 0 { readiness.insert(.readable) }
+    if bits & EPOLLOUT.rawValue != 0 { readiness.insert(.writable) }
+    return readiness
+}

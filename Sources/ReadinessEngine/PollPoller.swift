@@ -1,0 +1,82 @@
+internal import CLinux
+@_spi(Engine) internal import CallbackModel
+internal import Glibc
+
+/// poll(2): the whole set is handed to the kernel at each wait, and looked through afterwards, so that a wait
+/// costs in proportion to all descriptors, at rest or not.
+@safe final class PollPoller: Poller {
+    /// What the kernel is given, without gaps; the token of each entry stands beside it.
+    private var entries: [pollfd] = []
+    private var tokens: [Token] = []
+    /// Where a descriptor's entry is, by its number; -1 where it has none.
+    private var places: [Int32] = []
+
+    var descriptorLimit: Int32? { nil }
+
+    func change(_ token: Token, from old: Readiness, to new: Readiness) throws(IOError) {
+        if new.isEmpty {
+            remove(token.descriptor)
+        } else if old.isEmpty {
+            add(token, new)
+        } else {
+            entries[Int(places[Int(token.descriptor)])].events = pollBits(of: new)
+        }
+    }
+
+    private func add(_ token: Token, _ readiness: Readiness) {
+        let number = Int(token.descriptor)
+        if number >= places.count {
+            places.append(contentsOf: repeatElement(-1, count: max(64, number + 1 - places.count)))
+        }
+        places[number] = Int32(entries.count)
+        entries.append(pollfd(fd: token.descriptor, events: pollBits(of: readiness), revents: 0))
+        tokens.append(token)
+    }
+
+    /// Fills the gap with the last entry, whose order does not matter.
+    private func remove(_ descriptor: Int32) {
+        let place = Int(places[Int(descriptor)])
+        places[Int(descriptor)] = -1
+        let last = entries.removeLast()
+        let lastToken = tokens.removeLast()
+        guard place < entries.count else { return }
+        entries[place] = last
+        tokens[place] = lastToken
+        places[Int(lastToken.descriptor)] = Int32(place)
+    }
+
+    func wait(milliseconds: Int32, _ ready: ReadyList) throws(IOError) {
+        var left = unsafe poll(&entries, nfds_t(entries.count), milliseconds)
+        if left < 0, errno != EINTR { throw IOError(call: "poll", errno: errno) }
+        var index = 0
+        while left > 0 {
+            let bits = entries[index].revents
+            if bits != 0 {
+                ready.append(Event(token: tokens[index], readiness: readiness(ofPollBits: bits)))
+                left -= 1
+            }
+            index += 1
+        }
+    }
+
+    func close() {}
+}
+
+/// What poll is asked for. It reports POLLERR, POLLHUP and POLLNVAL besides, asked or not.
+func pollBits(of readiness: Readiness) -> Int16 {
+    var bits: Int32 = 0
+    if readiness.contains(.readable) { bits |= POLLIN }
+    if readiness.contains(.writable) { bits |= POLLOUT }
+    return Int16(bits)
+}
+
+/// What the events of a poll entry mean to the loop.
+func readiness(ofPollBits bits: Int16) -> Readiness {
+    let bits = Int32(bits)
+    // POLLNVAL, a descriptor that somebody else has closed, is found out by the read or write that follows.
+    if bits & (POLLERR | POLLHUP | POLLNVAL) != 0 { return [.readable, .writable] }
+    var readiness: Readiness = []
+    if bits & POLLIN != 0 { readiness.insert(.readable) }
+    if bits & POLLOUT != 0 { readiness.insert(.writable) }
+    return readiness
+}

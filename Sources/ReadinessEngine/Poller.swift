@@ -1,0 +1,99 @@
+@_spi(Engine) internal import CallbackModel
+
+/// What a descriptor is waited for, or ready for.
+struct Readiness: OptionSet {
+    let rawValue: UInt8
+
+    /// A read would not block: bytes, the end or an error are there. For a listening socket, a client.
+    static let readable = Readiness(rawValue: 1)
+    /// A write would not block: there is room, or an error is there.
+    static let writable = Readiness(rawValue: 2)
+}
+
+/// A descriptor and its generation.
+///
+/// The kernel hands a closed number out again at once. An event that was fetched before the close would then
+/// reach the new owner of the number; its generation tells that it is not meant (contract clause 10).
+struct Token: Equatable {
+    let descriptor: Int32
+    let generation: UInt32
+
+    /// Both in the 64 bits that epoll carries for its user.
+    var bits: UInt64 { UInt64(generation) << 32 | UInt64(UInt32(bitPattern: descriptor)) }
+
+    init(descriptor: Int32, generation: UInt32) {
+        self.descriptor = descriptor
+        self.generation = generation
+    }
+
+    init(bits: UInt64) {
+        descriptor = Int32(truncatingIfNeeded: bits)
+        generation = UInt32(truncatingIfNeeded: bits >> 32)
+    }
+}
+
+/// A descriptor that has become ready.
+struct Event {
+    let token: Token
+    let readiness: Readiness
+}
+
+/// The events of one wait, in the order in which the kernel told them.
+@safe final class ReadyList {
+    private(set) var count = 0
+    private var capacity = 256
+    // Allocated here, moved in `append`, given back in `deinit`. An array would check more than `count` needs.
+    private var events = UnsafeMutablePointer<Event>.allocate(capacity: 256)
+
+    deinit {
+        unsafe events.deallocate()
+    }
+
+    subscript(index: Int) -> Event {
+        precondition(index < count)
+        return unsafe events[index]
+    }
+
+    func removeAll() {
+        count = 0
+    }
+
+    func append(_ event: Event) {
+        if count == capacity { grow() }
+        unsafe (events + count).initialize(to: event)
+        count += 1
+    }
+
+    /// At most to one event a descriptor, so the process's limit of descriptors bounds it.
+    private func grow() {
+        let larger = UnsafeMutablePointer<Event>.allocate(capacity: 2 * capacity)
+        unsafe larger.moveInitialize(from: events, count: count)
+        unsafe events.deallocate()
+        unsafe events = larger
+        capacity *= 2
+    }
+}
+
+/// One kernel interface that waits for many descriptors at once, level-triggered: what is ready is reported at
+/// each wait, until it is dealt with.
+///
+/// Errors and hang-ups cannot be left out of what the kernel reports, so a descriptor that is waited for
+/// nothing must not be in the set at all: it would be reported at every wait, and the loop would spin.
+protocol Poller: AnyObject {
+    /// The numbers that can be waited for are below this; nothing where every descriptor can.
+    var descriptorLimit: Int32? { get }
+
+    /// Changes what `token` is waited for; nothing means that it leaves the set.
+    ///
+    /// A descriptor leaves before it is closed. Closing would do the same for it alone, but not when it was
+    /// duplicated (epoll(7), "Questions and answers", 6), and not for poll and select.
+    func change(_ token: Token, from old: Readiness, to new: Readiness) throws(IOError)
+
+    /// Waits until something is ready, or for so many milliseconds; for ever when negative, not at all when 0.
+    ///
+    /// What is ready is appended to `ready`. An interruption by a signal is no error: nothing is ready then.
+    func wait(milliseconds: Int32, _ ready: ReadyList) throws(IOError)
+
+    /// Gives back what the kernel holds for it.
+    func close()
+}

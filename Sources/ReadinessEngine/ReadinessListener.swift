@@ -1,0 +1,166 @@
+@_spi(Engine) internal import CallbackModel
+internal import Glibc
+
+/// A listening socket: the poller says when clients wait, accept(2) takes them.
+@safe final class ReadinessListener: ListenerDriver {
+    private let loop: ReadinessLoop
+    private let options: Listener.Options
+    private let address: SocketAddress
+    private let file: BoundSocketFile?
+    private var token: Token
+    private var state = State.paused
+    /// A descriptor kept for the day when there is no other: /dev/null, which is always there.
+    private var spare: Int32
+
+    private enum State {
+        case accepting
+        case paused
+        case closed
+    }
+
+    init(loop: ReadinessLoop, address: SocketAddress, options: Listener.Options) throws(IOError) {
+        let (descriptor, file) = try openListeningSocket(on: address, options, descriptorLimit: loop.descriptorLimit)
+        self.loop = loop
+        self.options = options
+        self.file = file
+        self.address = Kernel.localAddress(of: descriptor) ?? address
+        token = Token(descriptor: descriptor, generation: 0)
+        spare = Self.openSpare()
+        super.init()
+        token = unsafe loop.enter(descriptor, .listener(.passUnretained(self)))
+    }
+
+    private static func openSpare() -> Int32 {
+        unsafe open("/dev/null", O_RDONLY | O_CLOEXEC)
+    }
+
+    override var localAddress: SocketAddress { address }
+
+    override func resume() {
+        guard state == .paused else { return }
+        do throws(IOError) {
+            try loop.poller.change(token, from: [], to: .readable)
+            state = .accepting
+        } catch {
+            // Tried again after a pause, like any other failure to accept.
+            loop.tellLater { [weak self] in self?.listener?.acceptFailed(error.about(self?.address ?? .unnamed)) }
+        }
+    }
+
+    override func pause() {
+        guard state == .accepting else { return }
+        state = .paused
+        try? loop.poller.change(token, from: .readable, to: [])
+    }
+
+    override func close() {
+        guard state != .closed else { return }
+        pause()
+        state = .closed
+        if options.unixCleanUp { file?.remove() }
+        loop.leave(token)
+        Kernel.close(token.descriptor)
+        if spare >= 0 { Kernel.close(spare) }
+        loop.tellLater { self.listener?.driverClosed() }
+    }
+
+    // MARK: Accepting
+
+    /// What became of one client that waited, or of the wish to have one.
+    private enum Outcome {
+        case client(Int32, SocketAddress)
+        /// No client waits.
+        case nobody
+        /// This client is gone or was never reachable; the next one may be well.
+        case clientFailed
+        /// The process or the system has no descriptor left.
+        case noDescriptor(Int32)
+        /// Anything else; the same call would fail again.
+        case failed(Int32)
+    }
+
+    /// Takes what waits, at most `acceptsPerWakeup` clients; the rest keeps the socket readable for the next turn.
+    func becameReady() {
+        guard let listener else { return }
+        var shed: [Listener.Shed.Cause: Int] = [:]
+        acceptClients(for: listener, &shed)
+        for (cause, count) in shed { listener.shed(count, cause) }
+    }
+
+    private func acceptClients(for listener: Listener, _ shed: inout [Listener.Shed.Cause: Int]) {
+        for _ in 0..<options.acceptsPerWakeup {
+            let admission = listener.admission
+            // Also when a callback has paused or closed the listener.
+            guard admission != .stop, state == .accepting else { return }
+            switch acceptOne() {
+            case .client(let client, _) where admission == .refuse:
+                Kernel.close(client)
+                shed[.maxConnections, default: 0] += 1
+            case .client(let client, _) where client >= loop.descriptorLimit ?? .max:
+                Kernel.close(client)
+                shed[.engineLimit, default: 0] += 1
+            case .client(let client, let peer):
+                start(client, peer, for: listener)
+            case .nobody:
+                return
+            case .clientFailed:
+                continue
+            case .noDescriptor(let error):
+                switch shedOne() {
+                case .client: shed[.descriptorLimit, default: 0] += 1
+                case .nobody: return
+                case .clientFailed: continue
+                case .noDescriptor, .failed: return fail(error, listener, isDescriptorLimit: true)
+                }
+            case .failed(let error):
+                return fail(error, listener, isDescriptorLimit: false)
+            }
+        }
+    }
+
+    private func acceptOne() -> Outcome {
+        let (result, peer) = Kernel.accept(token.descriptor)
+        guard result < 0 else { return .client(result, peer) }
+        switch -result {
+        case EAGAIN: return .nobody
+        case EMFILE, ENFILE: return .noDescriptor(-result)
+        // What befell the client before it was taken; accept(2) says to go on as after EAGAIN.
+        case ECONNABORTED, EPROTO, ENETDOWN, ENETUNREACH, EHOSTDOWN, EHOSTUNREACH, ENONET, ENOPROTOOPT, EOPNOTSUPP:
+            return .clientFailed
+        default: return .failed(-result)
+        }
+    }
+
+    /// Gives up the spare descriptor for a moment, so that one waiting client can be taken and sent away: left
+    /// in the backlog, it would keep the listener readable and the loop awake.
+    private func shedOne() -> Outcome {
+        if spare >= 0 { Kernel.close(spare) }
+        defer { spare = Self.openSpare() }
+        let outcome = acceptOne()
+        if case .client(let client, _) = outcome { Kernel.close(client) }
+        return outcome
+    }
+
+    private func start(_ client: Int32, _ peer: SocketAddress, for listener: Listener) {
+        let connection = options.connection
+        // A peer that has gone already makes some of these fail; reading tells what there is to tell.
+        if let size = connection.receiveBufferSize { Kernel.set(client, SOL_SOCKET, SO_RCVBUF, to: Int32(size)) }
+        if let size = connection.sendBufferSize { Kernel.set(client, SOL_SOCKET, SO_SNDBUF, to: Int32(size)) }
+        if address.family != AF_UNIX {
+            let tcp = Int32(IPPROTO_TCP)
+            if connection.noDelay { Kernel.set(client, tcp, TCP_NODELAY, to: Int32(1)) }
+            if let keepAlive = connection.keepAlive {
+                Kernel.set(client, SOL_SOCKET, SO_KEEPALIVE, to: Int32(1))
+                Kernel.set(client, tcp, TCP_KEEPIDLE, to: keepAlive.idleSeconds)
+                Kernel.set(client, tcp, TCP_KEEPINTVL, to: keepAlive.intervalSeconds)
+                Kernel.set(client, tcp, TCP_KEEPCNT, to: Int32(keepAlive.count))
+            }
+        }
+        listener.accepted(ReadinessStream(loop: loop, adopting: client), remoteAddress: peer)
+    }
+
+    private func fail(_ error: Int32, _ listener: Listener, isDescriptorLimit: Bool) {
+        listener.acceptFailed(
+            IOError(call: "accept", errno: error, address: address), isDescriptorLimit: isDescriptorLimit)
+    }
+}

@@ -1,0 +1,224 @@
+internal import CLinux
+@_spi(Engine) package import CallbackModel
+internal import Glibc
+
+/// Which of the kernel's interfaces a loop waits with.
+package enum PollerKind: Sendable {
+    case epoll, poll, select
+}
+
+/// The loop of the reference engines. This file and the file of one poller are the whole engine in small.
+@safe package final class ReadinessLoop: LoopDriver {
+    /// 64 KiB; one buffer for all connections, since only one is read at a time.
+    static let readBufferSize = 64 * 1024
+
+    let poller: any Poller
+    // Allocated in `init`, given back in `deinit`.
+    let readBuffer = UnsafeMutableRawPointer.allocate(byteCount: readBufferSize, alignment: 64)
+    var timers = TimerQueue()
+
+    private let ready = ReadyList()
+    @safe @exclusivity(unchecked) private var sources = SourceTable()
+    private var closing: [Closing] = []
+    private var isTurnRequested = false
+    private var isStopped = false
+    private var isHeld = false
+    private var turns: UInt64 = 0
+    /// The clock in milliseconds, once somebody has asked in this turn.
+    private var cachedClock: UInt64?
+
+    // Made when first used.
+    private var signals: SignalReceiver?
+    private var resolver: Resolver?
+
+    /// What the next turn tells the model.
+    enum Closing {
+        case stream(ReadinessStream)
+        case other(() -> Void)
+    }
+
+    /// A loop with nothing in it. Throws EMFILE, ENFILE or ENOMEM where waiting takes a descriptor.
+    package init(_ kind: PollerKind, options: EventLoop.Options) throws(IOError) {
+        linux_ignore_sigpipe()
+        switch kind {
+        case .epoll: poller = try EpollPoller()
+        case .poll: poller = PollPoller()
+        case .select: poller = SelectPoller()
+        }
+        super.init()
+    }
+
+    deinit {
+        unsafe readBuffer.deallocate()
+    }
+
+    // MARK: The turn
+
+    package override func run(_ mode: EventLoop.RunMode) throws(IOError) {
+        defer { isStopped = false }
+        while isAlive, !isStopped {
+            try turn(mayWait: mode != .noWait)
+            if mode != .untilIdle { return }
+        }
+    }
+
+    /// One turn. Callbacks run in steps 1, 3, 4 and 5, and in each step only for what was there when it began,
+    /// so that every turn ends.
+    private func turn(mayWait: Bool) throws(IOError) {
+        turns &+= 1
+        // 1. What the turn before put off: zero-delay timers, completions, `onDrain`.
+        if isTurnRequested {
+            isTurnRequested = false
+            core?.beginTurn()
+        }
+        // 2. Wait: not at all if there is something to do, else until the next timer is due.
+        ready.removeAll()
+        try poller.wait(milliseconds: mayWait ? timeToWait : 0, ready)
+        cachedClock = nil
+        // 3. Input and output, in the order in which the kernel told it.
+        var index = 0
+        while index < ready.count {
+            deliver(ready[index])
+            index &+= 1
+        }
+        // 4. What has closed since the turn before.
+        if !closing.isEmpty { tellClosed() }
+        // 5. Timers that are due.
+        if timers.firstDeadline != nil { fireTimers() }
+    }
+
+    private var timeToWait: Int32 {
+        if isTurnRequested || isStopped || !closing.isEmpty { return 0 }
+        // Nothing referenced is left and only an unreferenced timer could end the wait: there is none to wait for.
+        if !isAlive { return 0 }
+        guard let deadline = timers.firstDeadline else { return -1 }
+        return milliseconds(from: Kernel.nanoseconds, until: deadline)
+    }
+
+    private func deliver(_ event: Event) {
+        switch sources.source(of: event.token) {
+        case .stream(let stream)?: unsafe stream._withUnsafeGuaranteedRef { $0.becameReady(event.readiness) }
+        case .listener(let listener)?: unsafe listener._withUnsafeGuaranteedRef { $0.becameReady() }
+        case .signals?: signals?.becameReady()
+        case .resolver?: resolver?.becameReady()
+        // Closed since the kernel was asked, by a callback of this very turn.
+        case nil: return
+        }
+    }
+
+    private func tellClosed() {
+        let told = closing
+        closing = []
+        for item in told {
+            switch item {
+            case .stream(let stream): stream.closed()
+            case .other(let tell): tell()
+            }
+        }
+    }
+
+    private func fireTimers() {
+        let now = Kernel.nanoseconds / 1_000_000
+        cachedClock = now
+        let limit = timers.startCount
+        while let timer = timers.popDue(at: now, startedBefore: limit) { timer.timer?.fired() }
+    }
+
+    // MARK: What the model asks
+
+    package override func stop() {
+        isStopped = true
+    }
+
+    package override var isAlive: Bool {
+        isHeld || isTurnRequested || timers.referencedCount > 0 || !closing.isEmpty
+            || signals?.isReferenced ?? false || resolver?.isBusy ?? false
+    }
+
+    package override func hold(_ isHeld: Bool) {
+        self.isHeld = isHeld
+    }
+
+    package override var turnCount: UInt64 { turns }
+
+    /// Read from the clock when first asked in a turn: most turns never ask.
+    package override var cachedMilliseconds: UInt64 {
+        if let cachedClock { return cachedClock }
+        let now = Kernel.nanoseconds / 1_000_000
+        cachedClock = now
+        return now
+    }
+
+    package override var nanoseconds: UInt64 { Kernel.nanoseconds }
+
+    package override func requestTurn() {
+        isTurnRequested = true
+    }
+
+    package override func shutDown() {
+        resolver?.close()
+        signals?.close()
+        // The model has closed every driver before; nobody is called back by it any more.
+        while !closing.isEmpty { tellClosed() }
+        sources.deallocate()
+        poller.close()
+    }
+
+    package override func makeListener(
+        on address: SocketAddress, options: Listener.Options
+    ) throws(IOError) -> ListenerDriver {
+        try ReadinessListener(loop: self, address: address, options: options)
+    }
+
+    package override func makeTimer() -> TimerDriver {
+        ReadinessTimer(loop: self)
+    }
+
+    package override func makeSignal(_ number: Int32) throws(IOError) -> SignalDriver {
+        let signals = self.signals ?? SignalReceiver(loop: self)
+        self.signals = signals
+        return try signals.watch(number)
+    }
+
+    package override func resolve(
+        host: String, port: UInt16, _ answer: @escaping (Result<[SocketAddress], IOError>) -> Void
+    ) throws(IOError) {
+        let resolver = self.resolver ?? Resolver(loop: self)
+        self.resolver = resolver
+        try resolver.ask(host: host, port: port, answer)
+    }
+
+    // MARK: What the drivers ask
+
+    /// The numbers of descriptors that this loop can wait for are below this.
+    var descriptorLimit: Int32? { poller.descriptorLimit }
+
+    /// Gives the events of `descriptor` to `source` from now on.
+    func enter(_ descriptor: Int32, _ source: SourceTable.Source) -> Token {
+        sources.enter(descriptor, source)
+    }
+
+    /// Gives the events of `token` to nobody, also those that were fetched already.
+    func leave(_ token: Token) {
+        sources.leave(token)
+    }
+
+    /// Holds on to what has closed until the model is told, which is never inside the call that closed it.
+    func tellClosed(_ item: Closing) {
+        closing.append(item)
+    }
+
+    /// Calls `body` in step 4 of a turn: in this one if that is yet to come.
+    func tellLater(_ body: @escaping () -> Void) {
+        closing.append(.other(body))
+    }
+}
+
+/// How long to sleep, for the pollers: never shorter than the time to the deadline, in milliseconds of the
+/// loop's clock, so that no turn is spent on finding a timer not due yet.
+func milliseconds(from now: UInt64, until deadline: UInt64) -> Int32 {
+    let (end, isBeyond) = deadline.multipliedReportingOverflow(by: 1_000_000)
+    if isBeyond { return Int32.max }
+    if end <= now { return 0 }
+    return Int32(clamping: (end - now + 999_999) / 1_000_000)
+}

@@ -1,0 +1,83 @@
+internal import CLinux
+@_spi(Engine) internal import CallbackModel
+internal import Glibc
+
+/// select(2): two sets of bits, one for each question, handed over and overwritten at each wait. They hold the
+/// descriptors below 1,024 and no others.
+@safe final class SelectPoller: Poller {
+    /// FD_SETSIZE, fixed in the system's headers. A larger number would write past the set.
+    static let limit: Int32 = 1_024
+
+    // The sets as they are wanted; the kernel is given copies.
+    private var wantedReadable = fd_set()
+    private var wantedWritable = fd_set()
+    private var tokens: [Token?] = Array(repeating: nil, count: Int(SelectPoller.limit))
+    /// One more than the largest descriptor in a set, as select(2) wants it.
+    private var end: Int32 = 0
+
+    init() {
+        unsafe linux_fd_zero(&wantedReadable)
+        unsafe linux_fd_zero(&wantedWritable)
+    }
+
+    var descriptorLimit: Int32? { Self.limit }
+
+    func change(_ token: Token, from old: Readiness, to new: Readiness) throws(IOError) {
+        let descriptor = token.descriptor
+        guard descriptor < Self.limit else { throw .notSelectable(descriptor) }
+        if new.contains(.readable) {
+            unsafe linux_fd_set(descriptor, &wantedReadable)
+        } else {
+            unsafe linux_fd_clr(descriptor, &wantedReadable)
+        }
+        if new.contains(.writable) {
+            unsafe linux_fd_set(descriptor, &wantedWritable)
+        } else {
+            unsafe linux_fd_clr(descriptor, &wantedWritable)
+        }
+        tokens[Int(descriptor)] = new.isEmpty ? nil : token
+        end = max(end, descriptor + 1)
+        while end > 0, tokens[Int(end) - 1] == nil { end -= 1 }
+    }
+
+    func wait(milliseconds: Int32, _ ready: ReadyList) throws(IOError) {
+        var readable = wantedReadable
+        var writable = wantedWritable
+        var left = select(descriptorsBelow: end, &readable, &writable, milliseconds)
+        if left < 0, errno != EINTR { throw IOError(call: "select", errno: errno) }
+        var descriptor: Int32 = 0
+        while left > 0, descriptor < end {
+            if let token = tokens[Int(descriptor)] {
+                var readiness: Readiness = []
+                // A hang-up counts as readable and an error as both (select(2), "Correspondence between select()
+                // and poll() notifications").
+                if unsafe linux_fd_isset(descriptor, &readable) != 0 { readiness.insert(.readable) }
+                if unsafe linux_fd_isset(descriptor, &writable) != 0 { readiness.insert(.writable) }
+                // The kernel counts a descriptor once for each set.
+                left -= Int32(readiness.rawValue.nonzeroBitCount)
+                if !readiness.isEmpty { ready.append(Event(token: token, readiness: readiness)) }
+            }
+            descriptor += 1
+        }
+    }
+
+    func close() {}
+}
+
+/// One select(2); no time limit when `milliseconds` is negative.
+private func select(
+    descriptorsBelow end: Int32, _ readable: inout fd_set, _ writable: inout fd_set, _ milliseconds: Int32
+) -> Int32 {
+    guard milliseconds >= 0 else { return unsafe Glibc.select(end, &readable, &writable, nil, nil) }
+    let (seconds, rest) = Int(milliseconds).quotientAndRemainder(dividingBy: 1_000)
+    var limit = timeval(tv_sec: seconds, tv_usec: rest * 1_000)
+    return unsafe Glibc.select(end, &readable, &writable, nil, &limit)
+}
+
+extension IOError {
+    /// What select cannot wait for. EMFILE, since to select this is the end of the table of descriptors.
+    static func notSelectable(_ descriptor: Int32) -> IOError {
+        let detail = "descriptor \(descriptor) is not below FD_SETSIZE, \(SelectPoller.limit)"
+        return IOError(call: "select", errno: EMFILE, detail: detail)
+    }
+}

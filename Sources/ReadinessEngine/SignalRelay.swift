@@ -1,0 +1,161 @@
+internal import CLinux
+@_spi(Engine) internal import CallbackModel
+internal import Glibc
+internal import Synchronization
+
+/// Brings signals from the process's handler to one loop.
+///
+/// A signal handler may do hardly anything (signal-safety(7)). This one notes the signal in a mask and raises
+/// an eventfd(2) counter, which makes the signal an event like any other.
+///
+/// The action of a signal belongs to the process. While it is watched here it is ours; a second library that
+/// sets it meanwhile, libuv for one, takes the signal away.
+final class SignalRelay {
+    let descriptor: Int32
+    private let place: Int
+    /// How many watchers of this loop each signal has.
+    private var counts: [Int32: Int] = [:]
+
+    /// Throws EMFILE, ENFILE or ENOMEM of eventfd(2), and ENOSPC beyond 64 loops.
+    init(descriptorLimit: Int32?) throws(IOError) {
+        descriptor = linux_eventfd()
+        guard descriptor >= 0 else { throw IOError(call: "eventfd", errno: errno) }
+        let found = descriptor < descriptorLimit ?? .max ? handlerTable.claim(descriptor) : nil
+        guard let found else {
+            Kernel.close(descriptor)
+            if descriptor >= descriptorLimit ?? .max { throw .notSelectable(descriptor) }
+            throw .invalid("sigaction", "\(handlerTable.places.count) loops watch signals already", errno: ENOSPC)
+        }
+        place = found
+    }
+
+    static func bit(of number: Int32) -> UInt64 { 1 << UInt64(number - 1) }
+
+    /// Watches a signal once more.
+    func add(_ number: Int32) throws(IOError) {
+        guard (1...64).contains(number) else { throw Self.cannotWatch(number) }
+        if counts[number, default: 0] == 0 {
+            guard SignalActions.shared.withLock({ $0.catchOnceMore(number) }) else { throw Self.cannotWatch(number) }
+            handlerTable.places[place].wanted.bitwiseOr(Self.bit(of: number), ordering: .sequentiallyConsistent)
+        }
+        counts[number, default: 0] += 1
+    }
+
+    private static func cannotWatch(_ number: Int32) -> IOError {
+        .invalid("sigaction", "signal \(number) cannot be watched")
+    }
+
+    func remove(_ number: Int32) {
+        guard let count = counts[number] else { return }
+        counts[number] = count > 1 ? count - 1 : nil
+        guard count == 1 else { return }
+        handlerTable.places[place].wanted.bitwiseAnd(~Self.bit(of: number), ordering: .sequentiallyConsistent)
+        SignalActions.shared.withLock { $0.catchOnceLess(number) }
+    }
+
+    /// The signals that have come since the last call, one bit each; several of one kind are one.
+    func takePending() -> UInt64 {
+        var count: UInt64 = 0
+        // Before the mask is taken: a signal that comes between the two raises the counter again.
+        unsafe read(descriptor, &count, MemoryLayout<UInt64>.size)
+        return handlerTable.places[place].pending.exchange(0, ordering: .sequentiallyConsistent)
+    }
+
+    func close() {
+        for number in counts.keys { remove(number) }
+        handlerTable.release(place)
+        Kernel.close(descriptor)
+    }
+}
+
+/// What the handler looks at: memory that never moves and is never given back.
+private struct HandlerTable: ~Copyable {
+    struct Place: ~Copyable {
+        /// The loop's counter; -1 for a place that is free.
+        let descriptor = Atomic<Int32>(-1)
+        let wanted = Atomic<UInt64>(0)
+        let pending = Atomic<UInt64>(0)
+    }
+
+    let places = InlineArray<64, Place> { _ in Place() }
+    let handlersRunning = Atomic<Int>(0)
+
+    func claim(_ descriptor: Int32) -> Int? {
+        for index in places.indices {
+            let (isClaimed, _) = places[index].descriptor.compareExchange(
+                expected: -1, desired: descriptor, ordering: .sequentiallyConsistent)
+            if isClaimed { return index }
+        }
+        return nil
+    }
+
+    /// Nobody writes to the place's descriptor when this returns, so that it can be closed.
+    func release(_ index: Int) {
+        places[index].wanted.store(0, ordering: .sequentiallyConsistent)
+        // A handler on another thread may have looked before; it is through in a moment.
+        while handlersRunning.load(ordering: .sequentiallyConsistent) > 0 { sched_yield() }
+        places[index].pending.store(0, ordering: .sequentiallyConsistent)
+        places[index].descriptor.store(-1, ordering: .sequentiallyConsistent)
+    }
+
+    /// Runs inside the handler: atomics, write(2) and nothing else.
+    func note(_ number: Int32) {
+        handlersRunning.add(1, ordering: .sequentiallyConsistent)
+        let bit = SignalRelay.bit(of: number)
+        var index = 0
+        while index < places.count {
+            if places[index].wanted.load(ordering: .sequentiallyConsistent) & bit != 0 {
+                places[index].pending.bitwiseOr(bit, ordering: .sequentiallyConsistent)
+                var one: UInt64 = 1
+                let descriptor = places[index].descriptor.load(ordering: .sequentiallyConsistent)
+                // It fails only when the counter is full, and then the loop has been told already.
+                _ = unsafe write(descriptor, &one, MemoryLayout<UInt64>.size)
+            }
+            index &+= 1
+        }
+        handlersRunning.subtract(1, ordering: .sequentiallyConsistent)
+    }
+}
+
+/// Made before the first handler is set, so that no handler ever has to make it.
+private let handlerTable = HandlerTable()
+
+/// The actions of the process's signals that this engine has taken over.
+private struct SignalActions {
+    static let shared = Mutex(SignalActions())
+
+    /// How many loops want a signal, and what its action was before.
+    private var taken: [Int32: (loops: Int, before: sigaction)] = [:]
+
+    /// False where the kernel refuses, for SIGKILL and SIGSTOP (sigaction(2)).
+    mutating func catchOnceMore(_ number: Int32) -> Bool {
+        if let taken = taken[number] {
+            self.taken[number] = (taken.loops + 1, taken.before)
+            return true
+        }
+        var action = sigaction()
+        unsafe linux_set_handler(&action) { number in
+            // The call that the signal has interrupted may not have looked at its own errno yet.
+            let saved = errno
+            handlerTable.note(number)
+            errno = saved
+        }
+        action.sa_flags = SA_RESTART
+        unsafe sigfillset(&action.sa_mask)
+        var before = sigaction()
+        guard unsafe sigaction(number, &action, &before) == 0 else { return false }
+        taken[number] = (1, before)
+        return true
+    }
+
+    mutating func catchOnceLess(_ number: Int32) {
+        guard let taken = taken[number] else { return }
+        if taken.loops > 1 {
+            self.taken[number] = (taken.loops - 1, taken.before)
+        } else {
+            self.taken[number] = nil
+            var before = taken.before
+            unsafe sigaction(number, &before, nil)
+        }
+    }
+}

@@ -1,0 +1,65 @@
+/// Who is told about which descriptor.
+///
+/// Indexed by descriptor numbers, which the kernel keeps small: it always hands out the lowest that is free
+/// (open(2)). A number's generation grows each time its owner goes, so that a late event finds nobody.
+@safe struct SourceTable {
+    /// What has events of its own. The table holds no reference: each removes itself before it is let go.
+    @safe enum Source {
+        case stream(Unmanaged<ReadinessStream>)
+        case listener(Unmanaged<ReadinessListener>)
+        /// The counters that the loop itself reads: signals have come, or answers of the resolver.
+        case signals
+        case resolver
+    }
+
+    @safe private struct Slot {
+        var generation: UInt32 = 0
+        var source: Source?
+    }
+
+    // Allocated in `enter` and moved there when it grows, given back in `deallocate`.
+    private var slots: UnsafeMutablePointer<Slot>?
+    private var capacity = 0
+
+    /// Gives `descriptor` a new owner and the token of this owner's events.
+    mutating func enter(_ descriptor: Int32, _ source: Source) -> Token {
+        let index = Int(descriptor)
+        if index >= capacity { grow(beyond: index) }
+        unsafe slots![index].source = source
+        return unsafe Token(descriptor: descriptor, generation: slots![index].generation)
+    }
+
+    mutating func leave(_ token: Token) {
+        let index = Int(token.descriptor)
+        unsafe slots![index].source = nil
+        // Wraps after 4 billion owners of one number; no event is fetched so long before it is delivered.
+        unsafe slots![index].generation &+= 1
+    }
+
+    /// The owner that `token` was given to, if it is still there.
+    @inline(__always)
+    func source(of token: Token) -> Source? {
+        let index = Int(token.descriptor)
+        guard index < capacity else { return nil }
+        let slot = unsafe slots.unsafelyUnwrapped[index]
+        return slot.generation == token.generation ? slot.source : nil
+    }
+
+    private mutating func grow(beyond index: Int) {
+        let larger = UnsafeMutablePointer<Slot>.allocate(capacity: max(64, 2 * (index + 1)))
+        let count = max(64, 2 * (index + 1))
+        if let slots = unsafe slots {
+            unsafe larger.moveInitialize(from: slots, count: capacity)
+            unsafe slots.deallocate()
+        }
+        unsafe (larger + capacity).initialize(repeating: Slot(), count: count - capacity)
+        unsafe slots = larger
+        capacity = count
+    }
+
+    mutating func deallocate() {
+        unsafe slots?.deallocate()
+        unsafe slots = nil
+        capacity = 0
+    }
+}

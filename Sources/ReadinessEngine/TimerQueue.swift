@@ -1,0 +1,115 @@
+@_spi(Engine) internal import CallbackModel
+
+/// A timer: its place in the loop's queue.
+@safe final class ReadinessTimer: TimerDriver {
+    private unowned let loop: ReadinessLoop
+    fileprivate(set) var deadline: UInt64 = 0
+    /// Later starts come later among equal deadlines (contract clause 13).
+    fileprivate var order: UInt64 = 0
+    /// -1 while it is not armed.
+    fileprivate var index = -1
+    private(set) var isReferenced = true
+
+    init(loop: ReadinessLoop) {
+        self.loop = loop
+    }
+
+    override func start(deadline: UInt64) {
+        stop()
+        self.deadline = deadline
+        loop.timers.insert(self)
+    }
+
+    override func stop() {
+        if index >= 0 { loop.timers.remove(self) }
+    }
+
+    override func setReferenced(_ referenced: Bool) {
+        guard referenced != isReferenced else { return }
+        isReferenced = referenced
+        if index >= 0 { loop.timers.referencedCount += referenced ? 1 : -1 }
+    }
+
+    override func close() {
+        stop()
+    }
+}
+
+/// The armed timers of a loop, the earliest first: a binary heap.
+struct TimerQueue {
+    // A timer is here from `start` until it fires or is stopped; the model closes each before it lets go of it.
+    private var heap: [ReadinessTimer] = []
+    private var starts: UInt64 = 0
+    /// How many keep the loop running.
+    fileprivate(set) var referencedCount = 0
+
+    /// The earliest deadline, in milliseconds of the loop's clock.
+    var firstDeadline: UInt64? { heap.first?.deadline }
+
+    /// Takes the earliest timer out, if it is due and was started before `limit` of these starts.
+    ///
+    /// A callback that starts timers which are due at once would otherwise keep the loop from its events.
+    mutating func popDue(at now: UInt64, startedBefore limit: UInt64) -> ReadinessTimer? {
+        guard let first = heap.first, first.deadline <= now, first.order < limit else { return nil }
+        remove(first)
+        return first
+    }
+
+    /// How many starts there were: the mark for `popDue`.
+    var startCount: UInt64 { starts }
+
+    fileprivate mutating func insert(_ timer: ReadinessTimer) {
+        timer.order = starts
+        starts += 1
+        if timer.isReferenced { referencedCount += 1 }
+        timer.index = heap.count
+        heap.append(timer)
+        siftUp(timer.index)
+    }
+
+    fileprivate mutating func remove(_ timer: ReadinessTimer) {
+        if timer.isReferenced { referencedCount -= 1 }
+        let index = timer.index
+        timer.index = -1
+        let last = heap.removeLast()
+        guard index < heap.count else { return }
+        place(last, at: index)
+        siftUp(index)
+        siftDown(last.index)
+    }
+
+    private mutating func place(_ timer: ReadinessTimer, at index: Int) {
+        heap[index] = timer
+        timer.index = index
+    }
+
+    private static func isEarlier(_ left: ReadinessTimer, _ right: ReadinessTimer) -> Bool {
+        left.deadline != right.deadline ? left.deadline < right.deadline : left.order < right.order
+    }
+
+    private mutating func siftUp(_ start: Int) {
+        let timer = heap[start]
+        var index = start
+        while index > 0 {
+            let parent = (index - 1) / 2
+            guard Self.isEarlier(timer, heap[parent]) else { break }
+            place(heap[parent], at: index)
+            index = parent
+        }
+        place(timer, at: index)
+    }
+
+    private mutating func siftDown(_ start: Int) {
+        let timer = heap[start]
+        var index = start
+        while true {
+            var child = 2 * index + 1
+            guard child < heap.count else { break }
+            if child + 1 < heap.count, Self.isEarlier(heap[child + 1], heap[child]) { child += 1 }
+            guard Self.isEarlier(heap[child], timer) else { break }
+            place(heap[child], at: index)
+            index = child
+        }
+        place(timer, at: index)
+    }
+}
