@@ -1,0 +1,28 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// The C programs are yardsticks: what the compiler doubts in them, every ratio would inherit.
+let strictC: [CSetting] = [
+    .enableWarning("all"),
+    .enableWarning("extra"),
+    .treatAllWarnings(as: .error),
+]
+
+/// A package of its own, so that what only measuring needs reaches no user of the library.
+let package = Package(
+    name: "Benchmarks",
+    dependencies: [
+        .package(name: "CallbackServer", path: "..")
+    ],
+    targets: [
+        .executableTarget(
+            name: "echo-libuv-c", cSettings: strictC, linkerSettings: [.linkedLibrary("uv")]),
+        .executableTarget(name: "echo-epoll-c", cSettings: strictC),
+        .executableTarget(name: "round-trips", cSettings: strictC),
+        .executableTarget(
+            name: "echo-callbackserver",
+            dependencies: [.product(name: "CallbackServer", package: "CallbackServer")],
+            // The settings under which the documentation promises that a server compiles.
+            swiftSettings: [.strictMemorySafety(), .treatAllWarnings(as: .error)]),
+    ]
+)

@@ -1,0 +1,140 @@
+#!/usr/bin/env bash
+# What one round trip costs each server, in figures that repeat on any machine however busy: instructions in
+# user space, and allocations. Exit status 1 when a budget is exceeded.
+#
+#   swift build -c release --package-path Benchmarks && Benchmarks/budgets.sh
+set -euo pipefail
+cd "$(dirname "$0")"
+
+# Of the C server over libuv's instructions, for the libuv engine.
+most_of_c_libuv=1.15
+# Instructions in all, for the epoll engine.
+most_for_epoll=300
+
+# Two runs of different length: start-up, the connection and the end cost both the same, and cancel out.
+few=1000
+many=3000
+message=64
+
+# A server that does not say within so many seconds where it listens never will, even under valgrind.
+patience=60
+
+if ! command -v valgrind >/dev/null; then
+    echo "not measured: valgrind is not installed"
+    exit 0
+fi
+
+bin=.build/release
+for program in echo-libuv-c echo-epoll-c echo-callbackserver round-trips; do
+    if [ ! -x "$bin/$program" ]; then
+        echo "budgets: $program is not built: swift build -c release --package-path Benchmarks" >&2
+        exit 1
+    fi
+done
+
+scratch=$(mktemp -d)
+server=
+clean_up() {
+    if [ -n "$server" ]; then kill -KILL "$server" 2>/dev/null || true; fi
+    rm -rf "$scratch"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# Seeds of Swift's hash tables would otherwise differ from run to run, and with them the instructions.
+export SWIFT_DETERMINISTIC_HASHING=1
+
+# Runs "$3..." under valgrind's tool $1 for $2 round trips, and leaves what the tool reports in $scratch/report.
+measure() {
+    local tool=$1 rounds=$2 port='' started=$SECONDS
+    shift 2
+    valgrind --tool="$tool" --log-file="$scratch/report" "${tool_options[@]}" "$@" >"$scratch/output" &
+    server=$!
+    while [ -z "$port" ]; do
+        if ! kill -0 "$server" 2>/dev/null || [ $((SECONDS - started)) -ge "$patience" ]; then
+            echo "budgets: $* does not listen:" >&2
+            cat "$scratch/report" "$scratch/output" >&2
+            exit 1
+        fi
+        sleep 0.05
+        port=$(sed -n 's/^Listening on port //p' "$scratch/output")
+    done
+    "$bin/round-trips" "$port" "$rounds" "$message"
+    kill -TERM "$server"
+    # A server that fails has not done the work that is measured.
+    wait "$server" || { echo "budgets: $* ended with status $?" >&2; exit 1; }
+    server=
+}
+
+# The following leave their result in `figure`, not on standard output: in a subshell neither the server's
+# number nor the end of the script would reach the trap above.
+
+instructions_in_all() {
+    tool_options=(--callgrind-out-file="$scratch/profile")
+    measure callgrind "$@"
+    figure=$(sed -n 's/^totals: //p' "$scratch/profile")
+}
+
+allocations_in_all() {
+    tool_options=(--leak-check=no)
+    measure memcheck "$@"
+    figure=$(sed -n 's/.*total heap usage: \([0-9,]*\) allocs.*/\1/p' "$scratch/report" | tr -d ,)
+}
+
+# What the round trips that only the longer run made have cost, by the measure $1: leaves it in `difference`.
+compare() {
+    local how=$1 shorter
+    shift
+    "$how" "$few" "$@"
+    shorter=$figure
+    "$how" "$many" "$@"
+    difference=$((figure - shorter))
+}
+
+calculate() { awk "BEGIN { printf \"%.*f\", $1, $2 }"; }
+exceeds() { awk "BEGIN { exit !($1 > $2) }"; }
+
+exceeded=()
+c_libuv=
+printf '%-24s %12s %12s %12s\n' "$message-byte round trip" instructions "of C libuv" allocations
+
+# Measures the server called $1 and started by "$2...", and prints its line of the table.
+row() {
+    local name=$1
+    shift
+    compare instructions_in_all "$@"
+    instructions=$(calculate 1 "$difference / ($many - $few)")
+    c_libuv=${c_libuv:-$instructions}
+    ratio=$(calculate 3 "$instructions / $c_libuv")
+    compare allocations_in_all "$@"
+    allocations=$difference
+    printf '%-24s %12s %12s %12s\n' "$name" "$instructions" "$ratio" \
+        "$(calculate 3 "$allocations / ($many - $few)")"
+}
+
+row "C libuv" "$bin/echo-libuv-c"
+row "C epoll" "$bin/echo-epoll-c"
+for engine in $("$bin/echo-callbackserver" --list-engines); do
+    row "$engine engine" "$bin/echo-callbackserver" --engine "$engine"
+    if [ "$allocations" -ne 0 ]; then
+        exceeded+=("$engine engine: $allocations allocations in $((many - few)) round trips; the budget is 0")
+    fi
+    case $engine in
+    libuv)
+        if exceeds "$ratio" "$most_of_c_libuv"; then
+            exceeded+=("libuv engine: $ratio of C libuv's instructions; the budget is $most_of_c_libuv")
+        fi
+        ;;
+    epoll)
+        if exceeds "$instructions" "$most_for_epoll"; then
+            exceeded+=("epoll engine: $instructions instructions; the budget is $most_for_epoll")
+        fi
+        ;;
+    esac
+done
+
+if [ ${#exceeded[@]} -gt 0 ]; then
+    printf 'over budget: %s\n' "${exceeded[@]}" >&2
+    exit 1
+fi
