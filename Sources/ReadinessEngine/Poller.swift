@@ -15,21 +15,19 @@ struct Readiness: OptionSet {
 /// The kernel hands a closed number out again at once. An event that was fetched before the close would then
 /// reach the new owner of the number; its generation tells that it is not meant (contract clause 10).
 struct Token: Equatable {
-    let descriptor: Int32
-    let generation: UInt32
-
-    /// Both in the 64 bits that epoll carries for its user.
-    var bits: UInt64 { UInt64(generation) << 32 | UInt64(UInt32(bitPattern: descriptor)) }
-
-    init(descriptor: Int32, generation: UInt32) {
-        self.descriptor = descriptor
-        self.generation = generation
-    }
+    /// Both in one word, as epoll carries it for its user.
+    let bits: UInt64
 
     init(bits: UInt64) {
-        descriptor = Int32(truncatingIfNeeded: bits)
-        generation = UInt32(truncatingIfNeeded: bits >> 32)
+        self.bits = bits
     }
+
+    init(descriptor: Int32, generation: UInt32) {
+        bits = UInt64(generation) << 32 | UInt64(UInt32(bitPattern: descriptor))
+    }
+
+    var descriptor: Int32 { Int32(truncatingIfNeeded: bits) }
+    var generation: UInt32 { UInt32(truncatingIfNeeded: bits >> 32) }
 }
 
 /// A descriptor that has become ready.
@@ -40,17 +38,18 @@ struct Event {
 
 /// The events of one wait, in the order in which the kernel told them.
 @safe final class ReadyList {
-    private(set) var count = 0
-    private var capacity = 256
+    // Unchecked: each access lasts for one statement of these methods, which call nobody.
+    @safe @exclusivity(unchecked) private(set) var count = 0
+    @safe @exclusivity(unchecked) private var capacity = 256
     // Allocated here, moved in `append`, given back in `deinit`. An array would check more than `count` needs.
-    private var events = UnsafeMutablePointer<Event>.allocate(capacity: 256)
+    @exclusivity(unchecked) private var events = UnsafeMutablePointer<Event>.allocate(capacity: 256)
 
     deinit {
         unsafe events.deallocate()
     }
 
     subscript(index: Int) -> Event {
-        precondition(index < count)
+        assert(index < count)
         return unsafe events[index]
     }
 
@@ -59,12 +58,14 @@ struct Event {
     }
 
     func append(_ event: Event) {
-        if count == capacity { grow() }
-        unsafe (events + count).initialize(to: event)
-        count += 1
+        let place = count
+        if place == capacity { grow() }
+        unsafe (events + place).initialize(to: event)
+        count = place &+ 1
     }
 
     /// At most to one event a descriptor, so the process's limit of descriptors bounds it.
+    @inline(never)
     private func grow() {
         let larger = UnsafeMutablePointer<Event>.allocate(capacity: 2 * capacity)
         unsafe larger.moveInitialize(from: events, count: count)

@@ -15,21 +15,36 @@ package enum PollerKind: Sendable {
     let poller: any Poller
     // Allocated in `init`, given back in `deinit`.
     let readBuffer = UnsafeMutableRawPointer.allocate(byteCount: readBufferSize, alignment: 64)
-    var timers = TimerQueue()
-
     private let ready = ReadyList()
+
+    // Unchecked, since every turn looks at them: no access lasts while a callback or another method runs.
+    @safe @exclusivity(unchecked) var timers = TimerQueue()
     @safe @exclusivity(unchecked) private var sources = SourceTable()
-    private var closing: [Closing] = []
-    private var isTurnRequested = false
-    private var isStopped = false
-    private var isHeld = false
-    private var turns: UInt64 = 0
-    /// The clock in milliseconds, once somebody has asked in this turn.
-    private var cachedClock: UInt64?
+    @safe @exclusivity(unchecked) private var closing: [Closing] = []
+    @safe @exclusivity(unchecked) private var attention: Attention = .notHeld
+    @safe @exclusivity(unchecked) private var isHeld = false
+    @safe @exclusivity(unchecked) private var turns: UInt64 = 0
+    /// The clock in milliseconds, once somebody has asked in this turn; 0 before.
+    @safe @exclusivity(unchecked) private var cachedClock: UInt64 = 0
 
     // Made when first used.
     private var signals: SignalReceiver?
     private var resolver: Resolver?
+
+    /// What a turn has to look at besides descriptors; nothing of it on the path of a message.
+    private struct Attention: OptionSet {
+        let rawValue: UInt8
+        /// The model has put something off to the next turn.
+        static let turnRequested = Attention(rawValue: 1)
+        /// `stop()` was called.
+        static let stopped = Attention(rawValue: 2)
+        /// Something has closed and the model does not know yet.
+        static let closing = Attention(rawValue: 4)
+        /// Timers are armed.
+        static let timers = Attention(rawValue: 8)
+        /// No listener and no connection is open: the loop may be at its end.
+        static let notHeld = Attention(rawValue: 16)
+    }
 
     /// What the next turn tells the model.
     enum Closing {
@@ -55,8 +70,8 @@ package enum PollerKind: Sendable {
     // MARK: The turn
 
     package override func run(_ mode: EventLoop.RunMode) throws(IOError) {
-        defer { isStopped = false }
-        while isAlive, !isStopped {
+        defer { attention.remove(.stopped) }
+        while isAlive, !attention.contains(.stopped) {
             try turn(mayWait: mode != .noWait)
             if mode != .untilIdle { return }
         }
@@ -64,17 +79,15 @@ package enum PollerKind: Sendable {
 
     /// One turn. Callbacks run in steps 1, 3, 4 and 5, and in each step only for what was there when it began,
     /// so that every turn ends.
+    @inline(__always)
     private func turn(mayWait: Bool) throws(IOError) {
         turns &+= 1
         // 1. What the turn before put off: zero-delay timers, completions, `onDrain`.
-        if isTurnRequested {
-            isTurnRequested = false
-            core?.beginTurn()
-        }
-        // 2. Wait: not at all if there is something to do, else until the next timer is due.
+        if attention.contains(.turnRequested) { beginTurn() }
+        // 2. Wait: for ever if there is nothing but descriptors, else as long as the rest allows.
         ready.removeAll()
-        try poller.wait(milliseconds: mayWait ? timeToWait : 0, ready)
-        cachedClock = nil
+        try poller.wait(milliseconds: attention.isEmpty && mayWait ? -1 : mayWait ? timeToWait : 0, ready)
+        cachedClock = 0
         // 3. Input and output, in the order in which the kernel told it.
         var index = 0
         while index < ready.count {
@@ -82,14 +95,20 @@ package enum PollerKind: Sendable {
             index &+= 1
         }
         // 4. What has closed since the turn before.
-        if !closing.isEmpty { tellClosed() }
+        if attention.contains(.closing) { tellClosed() }
         // 5. Timers that are due.
-        if timers.firstDeadline != nil { fireTimers() }
+        if attention.contains(.timers) { fireTimers() }
+    }
+
+    @inline(never)
+    private func beginTurn() {
+        attention.remove(.turnRequested)
+        core?.beginTurn()
     }
 
     private var timeToWait: Int32 {
-        if isTurnRequested || isStopped || !closing.isEmpty { return 0 }
-        // Nothing referenced is left and only an unreferenced timer could end the wait: there is none to wait for.
+        if !attention.isDisjoint(with: [.turnRequested, .stopped, .closing]) { return 0 }
+        // Without anything that keeps the loop running, there is nothing to wait for.
         if !isAlive { return 0 }
         guard let deadline = timers.firstDeadline else { return -1 }
         return milliseconds(from: Kernel.nanoseconds, until: deadline)
@@ -98,15 +117,26 @@ package enum PollerKind: Sendable {
     private func deliver(_ event: Event) {
         switch sources.source(of: event.token) {
         case .stream(let stream)?: unsafe stream._withUnsafeGuaranteedRef { $0.becameReady(event.readiness) }
-        case .listener(let listener)?: unsafe listener._withUnsafeGuaranteedRef { $0.becameReady() }
-        case .signals?: signals?.becameReady()
-        case .resolver?: resolver?.becameReady()
+        case let source?: deliverRarely(source)
         // Closed since the kernel was asked, by a callback of this very turn.
         case nil: return
         }
     }
 
+    /// Apart from the path of every message, which it would burden with its registers.
+    @inline(never)
+    private func deliverRarely(_ source: SourceTable.Source) {
+        switch source {
+        case .stream: return
+        case .listener(let listener): unsafe listener._withUnsafeGuaranteedRef { $0.becameReady() }
+        case .signals: signals?.becameReady()
+        case .resolver: resolver?.becameReady()
+        }
+    }
+
+    @inline(never)
     private func tellClosed() {
+        attention.remove(.closing)
         let told = closing
         closing = []
         for item in told {
@@ -117,42 +147,43 @@ package enum PollerKind: Sendable {
         }
     }
 
+    @inline(never)
     private func fireTimers() {
         let now = Kernel.nanoseconds / 1_000_000
         cachedClock = now
         let limit = timers.startCount
         while let timer = timers.popDue(at: now, startedBefore: limit) { timer.timer?.fired() }
+        if timers.isEmpty { attention.remove(.timers) }
     }
 
     // MARK: What the model asks
 
     package override func stop() {
-        isStopped = true
+        attention.insert(.stopped)
     }
 
     package override var isAlive: Bool {
-        isHeld || isTurnRequested || timers.referencedCount > 0 || !closing.isEmpty
+        isHeld || !attention.isDisjoint(with: [.turnRequested, .closing]) || timers.referencedCount > 0
             || signals?.isReferenced ?? false || resolver?.isBusy ?? false
     }
 
     package override func hold(_ isHeld: Bool) {
         self.isHeld = isHeld
+        if isHeld { attention.remove(.notHeld) } else { attention.insert(.notHeld) }
     }
 
     package override var turnCount: UInt64 { turns }
 
     /// Read from the clock when first asked in a turn: most turns never ask.
     package override var cachedMilliseconds: UInt64 {
-        if let cachedClock { return cachedClock }
-        let now = Kernel.nanoseconds / 1_000_000
-        cachedClock = now
-        return now
+        if cachedClock == 0 { cachedClock = Kernel.nanoseconds / 1_000_000 }
+        return cachedClock
     }
 
     package override var nanoseconds: UInt64 { Kernel.nanoseconds }
 
     package override func requestTurn() {
-        isTurnRequested = true
+        attention.insert(.turnRequested)
     }
 
     package override func shutDown() {
@@ -193,6 +224,11 @@ package enum PollerKind: Sendable {
     /// The numbers of descriptors that this loop can wait for are below this.
     var descriptorLimit: Int32? { poller.descriptorLimit }
 
+    /// Looks after the timers from now on.
+    func timersChanged() {
+        attention.insert(.timers)
+    }
+
     /// Gives the events of `descriptor` to `source` from now on.
     func enter(_ descriptor: Int32, _ source: SourceTable.Source) -> Token {
         sources.enter(descriptor, source)
@@ -206,11 +242,12 @@ package enum PollerKind: Sendable {
     /// Holds on to what has closed until the model is told, which is never inside the call that closed it.
     func tellClosed(_ item: Closing) {
         closing.append(item)
+        attention.insert(.closing)
     }
 
     /// Calls `body` in step 4 of a turn: in this one if that is yet to come.
     func tellLater(_ body: @escaping () -> Void) {
-        closing.append(.other(body))
+        tellClosed(.other(body))
     }
 }
 

@@ -39,8 +39,9 @@
     /// The owner that `token` was given to, if it is still there.
     @inline(__always)
     func source(of token: Token) -> Source? {
+        // Every token was given out by `enter`, which has made room for its descriptor.
         let index = Int(token.descriptor)
-        guard index < capacity else { return nil }
+        assert(index < capacity)
         let slot = unsafe slots.unsafelyUnwrapped[index]
         return slot.generation == token.generation ? slot.source : nil
     }

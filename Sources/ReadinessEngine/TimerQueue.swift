@@ -18,6 +18,7 @@
         stop()
         self.deadline = deadline
         loop.timers.insert(self)
+        loop.timersChanged()
     }
 
     override func stop() {
@@ -42,6 +43,8 @@ struct TimerQueue {
     private var starts: UInt64 = 0
     /// How many keep the loop running.
     fileprivate(set) var referencedCount = 0
+
+    var isEmpty: Bool { heap.isEmpty }
 
     /// The earliest deadline, in milliseconds of the loop's clock.
     var firstDeadline: UInt64? { heap.first?.deadline }
