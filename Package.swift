@@ -47,6 +47,9 @@ let package = Package(
         .testTarget(
             name: "CallbackModelTests", dependencies: ["CallbackModel", "TestSupport"], swiftSettings: testing),
         .testTarget(
+            name: "ReadinessEngineTests", dependencies: ["ReadinessEngine", "CallbackModel", "CLinux", "TestSupport"],
+            swiftSettings: testing),
+        .testTarget(
             name: "ContractTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
         .testTarget(
             name: "EchoTests", dependencies: ["echo", "CallbackServer", "TestSupport"], swiftSettings: testing),

@@ -1,7 +1,7 @@
 @_spi(Engine) internal import CallbackModel
 
 /// What a descriptor is waited for, or ready for.
-struct Readiness: OptionSet {
+struct Readiness: OptionSet, Sendable {
     let rawValue: UInt8
 
     /// A read would not block: bytes, the end or an error are there. For a listening socket, a client.
