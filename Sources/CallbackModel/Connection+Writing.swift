@@ -5,13 +5,9 @@ extension Connection {
     /// callbacks each write is sent at once. Answers ``WriteStatus/saturated`` when the high water mark is
     /// reached, ``WriteStatus/closed`` when nothing can be sent any more.
     @discardableResult
+    @inlinable @inline(__always)
     public func write(_ bytes: Span<UInt8>) -> WriteStatus {
-        let count = bytes.count
-        guard output == .open, queuedByteCount == 0, WriteBatch.takes(count), core.isInCallback,
-            core.batch.pointee.append(bytes, of: self)
-        else { return writeSlowly(bytes) }
-        acceptedByteCount &+= UInt64(truncatingIfNeeded: count)
-        return batchCount < highWaterMark ? .flowing : saturate()
+        writeFast(self, bytes)
     }
 
     /// The same for an array.
@@ -33,12 +29,12 @@ extension Connection {
     }
 
     /// The way of large pieces, of bytes behind a queue, of writes outside of callbacks and of a full batch.
-    private func writeSlowly(_ bytes: Span<UInt8>) -> WriteStatus {
+    fileprivate func writeSlowly(_ bytes: Span<UInt8>) -> WriteStatus {
         guard output == .open else { return .closed }
         if core.isInCallback, queuedByteCount == 0, WriteBatch.takes(bytes.count) {
-            core.batch.pointee.makeRoom(for: bytes.count, of: self)
+            core.batch.makeRoom(for: bytes.count, of: self)
             // What was in the way may have failed, or be queued now.
-            if output == .open, queuedByteCount == 0, core.batch.pointee.append(bytes, of: self) {
+            if output == .open, queuedByteCount == 0, core.batch.append(bytes, of: self) {
                 acceptedByteCount &+= UInt64(bytes.count)
                 return batchCount < highWaterMark ? .flowing : saturate()
             }
@@ -54,7 +50,7 @@ extension Connection {
         return queuedByteCount < highWaterMark ? .flowing : saturate()
     }
 
-    private func saturate() -> WriteStatus {
+    fileprivate func saturate() -> WriteStatus {
         watch.insert(.saturated)
         return .saturated
     }
@@ -122,4 +118,24 @@ extension Connection {
         queuedByteCount = 0
         writeFailed(error)
     }
+}
+
+/// What ``Connection/write(_:)-(Span<UInt8>)`` does; `writeSlowly` is the way of what does not fit here.
+///
+/// A function for the reason given at `received`, and with the parameters of `onData`: a callback that answers
+/// with what it got passes them on as they are.
+@usableFromInline
+func writeFast(_ connection: Connection, _ bytes: Span<UInt8>) -> WriteStatus {
+    let count = bytes.count
+    guard connection.output == .open, connection.queuedByteCount == 0, WriteBatch.takes(count),
+        connection.core.isInCallback, connection.core.batch.append(bytes, of: connection)
+    else { return writeSlowly(connection, bytes) }
+    connection.acceptedByteCount &+= UInt64(truncatingIfNeeded: count)
+    return connection.batchCount < connection.highWaterMark ? .flowing : connection.saturate()
+}
+
+/// Not inlined: its registers would be saved for every message.
+@inline(never)
+private func writeSlowly(_ connection: Connection, _ bytes: Span<UInt8>) -> WriteStatus {
+    connection.writeSlowly(bytes)
 }

@@ -65,14 +65,19 @@
     @safe @exclusivity(unchecked) private var delivery = Delivery.idle
 
     /// Not copyable, so that calling it cannot retain and release what it captured: that would be a tenth of the
-    /// cost of a message.
+    /// cost of a message. While it runs nobody replaces it: `delivery` keeps a new one waiting.
     private struct DataCallback: ~Copyable {
         let body: (Connection, Span<UInt8>) -> Void
+
+        @inline(__always)
+        borrowing func call(_ connection: Connection, _ bytes: Span<UInt8>) {
+            body(connection, bytes)
+        }
     }
 
     private enum Delivery: UInt8 {
         case idle
-        /// `onData` is on the stack and its place here is empty.
+        /// `onData` is on the stack, without a retain of its own.
         case running
         /// It was set while it ran; the new one waits in `Rare`.
         case replaced
@@ -278,24 +283,27 @@ extension Connection {
         lifecycle == .open || lifecycle == .readingOut
     }
 
-    /// The engine calls this with what one read brought: never nothing, in the loop's buffer.
-    @usableFromInline package func received(_ bytes: Span<UInt8>) {
+    /// What `StreamDriver.received` does.
+    @inline(__always)
+    fileprivate func take(_ bytes: Span<UInt8>) {
         guard input == .flowing else { return }
         bytesRead &+= UInt64(truncatingIfNeeded: bytes.count)
-        if watch.contains(.timeouts) { lastReadAt = core.driver.cachedMilliseconds }
         deliver(bytes)
+        // Behind the callback, so that `bytes` need not be kept for it.
+        if watch.contains(.timeouts) { noteRead() }
         core.flushBatch()
+    }
+
+    @inline(never)
+    private func noteRead() {
+        lastReadAt = core.driver.cachedMilliseconds
     }
 
     @inline(__always)
     private func deliver(_ bytes: Span<UInt8>) {
         core.isInCallback = true
         delivery = .running
-        unsafe withUnsafeMutablePointer(to: &dataCallback) { place in
-            let callback = unsafe place.move()
-            callback.body(self, bytes)
-            unsafe place.initialize(to: callback)
-        }
+        dataCallback.call(self, bytes)
         if delivery == .replaced { takeNextOnData() }
         delivery = .idle
         core.isInCallback = false
@@ -338,4 +346,12 @@ extension Connection {
         fail(error)
         closeDriver()
     }
+}
+
+/// The engine calls this, through `StreamDriver.received`, with what one read brought.
+///
+/// A function, not a method: a method finds its object in a register that the caller has to save first (r13 on
+/// x86-64), so that a call in last place could not be a jump.
+@usableFromInline package func received(_ connection: Connection, _ bytes: Span<UInt8>) {
+    connection.take(bytes)
 }

@@ -104,8 +104,8 @@ open class ListenerDriver {
 
     /// What one read brought: never nothing, in the loop's buffer.
     @inlinable package final func received(_ bytes: Span<UInt8>) {
-        guard let connection else { return }
-        unsafe connection._withUnsafeGuaranteedRef { $0.received(bytes) }
+        // Only a connection starts the reading, so there is one: a check would be made for each message.
+        unsafe connection.unsafelyUnwrapped._withUnsafeGuaranteedRef { CallbackModel.received($0, bytes) }
     }
 
     /// A read gave 0: the peer's FIN, behind all its data.

@@ -4,8 +4,8 @@
 /// once when the `EventLoop` is let go, so no cycle outlives the loop.
 @safe package final class LoopCore {
     package let driver: LoopDriver
-    /// Allocated in `init`, given back in `deinit`: every object of the loop holds this one.
-    @safe let batch: UnsafeMutablePointer<WriteBatch>
+    /// Unchecked: what its methods call (drivers, which run no callback) never comes back to it.
+    @safe @exclusivity(unchecked) var batch = WriteBatch()
     let timeouts = TimeoutQueue()
 
     /// Whether user code is on the stack, called by this loop: its small writes then wait for the callback's end.
@@ -39,14 +39,11 @@
 
     init(driver: LoopDriver) {
         self.driver = driver
-        batch = .allocate(capacity: 1)
-        unsafe batch.initialize(to: WriteBatch())
         driver.core = self
     }
 
     deinit {
-        batch.pointee.deallocate()
-        unsafe batch.deallocate()
+        batch.deallocate()
     }
 
     // MARK: Running
@@ -70,12 +67,12 @@
     /// Sends what is batched. Runs no callback.
     @inline(__always)
     func flushBatch() {
-        batch.pointee.flush()
+        batch.flush()
     }
 
     /// Sends what is batched of `connection`, before something that must follow it. Runs no callback.
     func flushBatch(of connection: Connection) {
-        batch.pointee.flush(connection)
+        batch.flush(connection)
     }
 
     /// The engine calls this where a turn begins, when one was requested.

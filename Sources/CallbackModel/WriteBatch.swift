@@ -6,7 +6,7 @@ internal import Glibc
 /// (contract clause 7). A connection's bytes are one run of the buffer: if another connection wrote in
 /// between, the run is moved to the end, so that it stays one.
 ///
-/// A struct behind a pointer of `LoopCore`, not a class: a message would otherwise touch a retain count twice.
+/// A struct in `LoopCore`, not a class: a message would otherwise touch a retain count twice.
 @safe struct WriteBatch {
     /// 64 KiB, libuv's own suggestion for a read buffer: what one read brought can be answered in one piece.
     static let capacity = 64 * 1024
@@ -90,7 +90,7 @@ internal import Glibc
     @inline(__always)
     private func send(of connection: Connection) {
         let count = connection.batchCount
-        if count == 0 { return }
+        if count <= 0 { return }
         let start = unsafe UnsafePointer(base + connection.batchStart)
         connection.batchStart = connection.batchEnd
         connection.handOver(unsafe Span(_unsafeStart: start, count: count))

@@ -75,26 +75,7 @@ internal import Glibc
 
     override func startReading() {
         guard let handle = unsafe handle else { return }
-        let status = unsafe uv_read_start(
-            handle,
-            { handle, _, buffer in
-                // One buffer serves the whole loop: libuv reads into it and calls back before the next read.
-                let loop = unsafe handle.unsafelyUnwrapped.pointee.loop.unsafelyUnwrapped
-                unsafe buffer.unsafelyUnwrapped.initialize(
-                    to: uv_buf_t(
-                        base: loop.pointee.data.unsafelyUnwrapped.assumingMemoryBound(to: CChar.self),
-                        len: LibuvLoop.readBufferSize))
-            },
-            { handle, count, buffer in
-                // libuv never passes NULL here; a check would be a handful of instructions for each message.
-                let data = unsafe handle.unsafelyUnwrapped.pointee.data.unsafelyUnwrapped
-                unsafe Unmanaged<LibuvStream>.fromOpaque(data)._withUnsafeGuaranteedRef { stream in
-                    if count <= 0 { return stream.readEnded(count) }
-                    let base = unsafe buffer.unsafelyUnwrapped.pointee.base.unsafelyUnwrapped
-                    let start = unsafe UnsafeRawPointer(base).assumingMemoryBound(to: UInt8.self)
-                    stream.received(unsafe Span(_unsafeStart: start, count: count))
-                }
-            })
+        let status = unsafe uv_read_start(handle, lendBuffer, didRead)
         if status != 0 { readFailed(IOError(uv: status, call: "read")) }
     }
 
@@ -103,8 +84,7 @@ internal import Glibc
         unsafe uv_read_stop(handle)
     }
 
-    @inline(never)
-    private func readEnded(_ count: Int) {
+    fileprivate func readEnded(_ count: Int) {
         switch Int32(count) {
         // Nothing was there after all: EAGAIN (libuv documentation, uv_read_cb).
         case 0: return
@@ -266,4 +246,40 @@ internal import Glibc
         unsafe handle.deallocateHandle(of: kind)
         stream.closed()
     }
+}
+
+// MARK: - libuv's callbacks for each read
+
+// Functions rather than closures, and always inlined, so that libuv calls the code itself and not a step to it.
+
+/// One buffer serves the whole loop: libuv reads into it and calls back before the next read.
+@inline(__always)
+private func lendBuffer(
+    _ handle: UnsafeMutablePointer<uv_handle_t>?, _: Int, _ buffer: UnsafeMutablePointer<uv_buf_t>?
+) {
+    let loop = unsafe handle.unsafelyUnwrapped.pointee.loop.unsafelyUnwrapped
+    unsafe buffer.unsafelyUnwrapped.initialize(
+        to: uv_buf_t(
+            base: loop.pointee.data.unsafelyUnwrapped.assumingMemoryBound(to: CChar.self),
+            len: LibuvLoop.readBufferSize))
+}
+
+/// libuv never passes NULL here; a check would be a handful of instructions for each message.
+@inline(__always)
+private func didRead(
+    _ handle: UnsafeMutablePointer<uv_stream_t>?, _ count: Int, _ buffer: UnsafePointer<uv_buf_t>?
+) {
+    let data = unsafe handle.unsafelyUnwrapped.pointee.data.unsafelyUnwrapped
+    unsafe Unmanaged<LibuvStream>.fromOpaque(data)._withUnsafeGuaranteedRef { stream in
+        if count <= 0 { return readEnded(stream, count) }
+        let base = unsafe buffer.unsafelyUnwrapped.pointee.base.unsafelyUnwrapped
+        let start = unsafe UnsafeRawPointer(base).assumingMemoryBound(to: UInt8.self)
+        stream.received(unsafe Span(_unsafeStart: start, count: count))
+    }
+}
+
+/// A function, so that `didRead` calls no method: for one it would save a register before every message.
+@inline(never)
+private func readEnded(_ stream: LibuvStream, _ count: Int) {
+    stream.readEnded(count)
 }
