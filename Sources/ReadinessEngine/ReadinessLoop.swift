@@ -15,8 +15,6 @@ package enum PollerKind: Sendable {
     let poller: any Poller
     // Allocated in `init`, given back in `deinit`.
     let readBuffer = UnsafeMutableRawPointer.allocate(byteCount: readBufferSize, alignment: 64)
-    private let ready = ReadyList()
-
     // Unchecked, since every turn looks at them: no access lasts while a callback or another method runs.
     @safe @exclusivity(unchecked) var timers = TimerQueue()
     @safe @exclusivity(unchecked) private var sources = SourceTable()
@@ -70,9 +68,19 @@ package enum PollerKind: Sendable {
     // MARK: The turn
 
     package override func run(_ mode: EventLoop.RunMode) throws(IOError) {
+        // Told apart once a run, so that no turn calls its poller through the protocol.
+        switch poller {
+        case let poller as EpollPoller: try run(mode, poller)
+        case let poller as PollPoller: try run(mode, poller)
+        case let poller as SelectPoller: try run(mode, poller)
+        default: preconditionFailure("a poller that the loop does not know")
+        }
+    }
+
+    private func run(_ mode: EventLoop.RunMode, _ poller: some Poller) throws(IOError) {
         defer { attention.remove(.stopped) }
         while isAlive, !attention.contains(.stopped) {
-            try turn(mayWait: mode != .noWait)
+            try turn(poller, mayWait: mode != .noWait)
             if mode != .untilIdle { return }
         }
     }
@@ -80,18 +88,17 @@ package enum PollerKind: Sendable {
     /// One turn. Callbacks run in steps 1, 3, 4 and 5, and in each step only for what was there when it began,
     /// so that every turn ends.
     @inline(__always)
-    private func turn(mayWait: Bool) throws(IOError) {
+    private func turn(_ poller: some Poller, mayWait: Bool) throws(IOError) {
         turns &+= 1
         // 1. What the turn before put off: zero-delay timers, completions, `onDrain`.
         if attention.contains(.turnRequested) { beginTurn() }
         // 2. Wait: for ever if there is nothing but descriptors, else as long as the rest allows.
-        ready.removeAll()
-        try poller.wait(milliseconds: attention.isEmpty && mayWait ? -1 : mayWait ? timeToWait : 0, ready)
+        let count = try poller.wait(milliseconds: attention.isEmpty && mayWait ? -1 : mayWait ? timeToWait : 0)
         cachedClock = 0
         // 3. Input and output, in the order in which the kernel told it.
         var index = 0
-        while index < ready.count {
-            deliver(ready[index])
+        while index < count {
+            deliver(poller.event(index))
             index &+= 1
         }
         // 4. What has closed since the turn before.

@@ -2,8 +2,8 @@ internal import CLinux
 @_spi(Engine) internal import CallbackModel
 internal import Glibc
 
-// The system calls of this engine, each wrapped once. They answer with a count or a negative errno, and none is
-// ever interrupted: a signal that comes meanwhile is no reason to tell anyone (signal(7)).
+// The system calls of this engine, each wrapped once. They answer with a count or a negative errno, which is never
+// EINTR: that a signal came meanwhile is no reason to tell anyone (signal(7)).
 
 enum Kernel {
     /// A non-blocking, close-on-exec stream socket, or a negative errno (socket(2)).
@@ -47,12 +47,8 @@ enum Kernel {
     /// How many bytes were read, 0 at the end, or a negative errno (recv(2)).
     @inline(__always)
     static func receive(_ descriptor: Int32, _ buffer: UnsafeMutableRawPointer, _ size: Int) -> Int {
-        while true {
-            let count = unsafe recv(descriptor, buffer, size, 0)
-            if count >= 0 { return count }
-            let error = errno
-            if error != EINTR { return -Int(error) }
-        }
+        let count = unsafe recv(descriptor, buffer, size, 0)
+        return count >= 0 ? count : -retriable(errno)
     }
 
     /// How many bytes the kernel took, or a negative errno (send(2)).
@@ -60,12 +56,8 @@ enum Kernel {
     /// MSG_NOSIGNAL, so that this call never raises SIGPIPE, whatever the process has done with it.
     @inline(__always)
     static func send(_ descriptor: Int32, _ bytes: UnsafeRawPointer, _ size: Int) -> Int {
-        while true {
-            let count = unsafe Glibc.send(descriptor, bytes, size, Int32(MSG_NOSIGNAL))
-            if count >= 0 { return count }
-            let error = errno
-            if error != EINTR { return -Int(error) }
-        }
+        let count = unsafe Glibc.send(descriptor, bytes, size, Int32(MSG_NOSIGNAL))
+        return count >= 0 ? count : -retriable(errno)
     }
 
     /// The same for several pieces (sendmsg(2)).
@@ -73,12 +65,15 @@ enum Kernel {
         var message = unsafe msghdr()
         unsafe message.msg_iov = pieces.baseAddress
         unsafe message.msg_iovlen = pieces.count
-        while true {
-            let count = unsafe sendmsg(descriptor, &message, Int32(MSG_NOSIGNAL))
-            if count >= 0 { return count }
-            let error = errno
-            if error != EINTR { return -Int(error) }
-        }
+        let count = unsafe sendmsg(descriptor, &message, Int32(MSG_NOSIGNAL))
+        return count >= 0 ? count : -retriable(errno)
+    }
+
+    /// An interrupted read or write has moved nothing, and the next wait tells that it can be tried again: the
+    /// same as if it would have blocked.
+    @inline(never)
+    private static func retriable(_ error: Int32) -> Int {
+        Int(error == EINTR ? EAGAIN : error)
     }
 
     /// Sends FIN: 0 or a negative errno (shutdown(2)).
