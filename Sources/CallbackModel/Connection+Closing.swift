@@ -18,11 +18,11 @@ extension Connection {
     /// sent data that was never read, the kernel sends RST at the close (RFC 2525, 2.17), which may cost the
     /// peer the last bytes: ``end()`` and reading to the end is the safe way to finish.
     public func close() {
-        guard lifecycle == .open || lifecycle == .starting else { return }
+        guard isUsable else { return }
         cause = cause ?? .localClose
         core.flushBatch(of: self)
         // The flush may have failed and closed.
-        guard lifecycle == .open || lifecycle == .starting else { return }
+        guard isUsable else { return }
         if queuedByteCount == 0 { return closeDriver() }
         output = .closed
         input = .closed
@@ -43,6 +43,14 @@ extension Connection {
         guard lifecycle != .closing, lifecycle != .closed else { return }
         cause = cause ?? .localReset
         closeDriver(resetting: true)
+    }
+
+    /// Whether callbacks other than `onClose` may still come.
+    private var isUsable: Bool {
+        switch lifecycle {
+        case .starting, .open, .readingOut: true
+        case .flushing, .closing, .closed: false
+        }
     }
 
     // MARK: Causes
