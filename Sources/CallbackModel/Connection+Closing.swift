@@ -176,12 +176,7 @@ extension Connection {
 
     /// The queue calls this when the deadline it was told has come; `now` is read from the clock.
     func timeoutsDue(now: UInt64) {
-        // A long write is one step to the engine: what it has sent meanwhile shows only here.
-        let queued = lifecycle == .open && queuedByteCount > 0 ? driver.queuedByteCount : queuedByteCount
-        if queued < queuedByteCount {
-            queuedByteCount = queued
-            lastWriteAt = now
-        }
+        noteProgress(at: now)
         guard let (kind, deadline) = nextTimeout(), deadline <= now else { return timeoutsChanged() }
         var action = TimeoutAction.close
         if kind != .close, let onTimeout = rare?.onTimeout {

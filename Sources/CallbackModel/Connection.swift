@@ -213,7 +213,8 @@
 extension Connection {
     /// Bytes that were written and that the kernel has not taken yet.
     public var bufferedByteCount: Int {
-        queuedByteCount + batchCount
+        if queuedByteCount > 0 { noteProgress(at: core.driver.cachedMilliseconds) }
+        return queuedByteCount + batchCount
     }
 
     /// Bytes that the kernel has taken.
