@@ -99,7 +99,6 @@ extension Connection {
 
     /// The engine calls this when the descriptor is closed and its memory given back.
     func driverClosed() {
-        lifecycle = .closed
         let reason = cause ?? .localClose
         deliverCompletions(upTo: bytesWritten, .sent)
         deliverCompletions(upTo: .max, .failed(reason))
@@ -124,6 +123,8 @@ extension Connection {
 
     private func release() {
         releaseCallbacks()
+        lifecycle = .closed
+        lastReadAt = core.driver.cachedMilliseconds
         listener = nil
         // Last: the loop's reference may be the only one.
         core.remove(self)
