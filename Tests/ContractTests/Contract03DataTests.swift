@@ -256,4 +256,26 @@ struct `Contract 3: data` {
         stage.mayEnd = { diary.isClosed }
         #expect(diary.events == [.data(8), .close(.peerReset)], "contract clause 11")
     }
+
+    @Test(arguments: Engine.allCases)
+    func `paused, a connection or a listener still keeps the loop running`(engine: Engine) throws {
+        let diary = Diary()
+        let loop = try EventLoop(engine: engine)
+        weak var listener: Listener?
+        let options = Listener.Options.connections { $0.timeouts.idle = .milliseconds(20) }
+        listener = try loop.listen(on: .ipv4("127.0.0.1", port: 0), options: options) { connection in
+            diary.follow(connection)
+            connection.pause()
+            listener?.close()
+        }
+        let port = UInt16(try #require(listener?.localAddress.port))
+        listener?.pause()
+        let resume = loop.schedule(after: .milliseconds(5)) { _ in listener?.resume() }
+        // Only the listener and the connection are to hold the loop. The timers run as long as they do.
+        resume.unref()
+        let client = try PlainClient(port: port)
+        try loop.run()
+        #expect(diary.events == [.timeout(.idle), .close(.timedOut(.idle))])
+        try client.expectEnd()
+    }
 }
