@@ -23,6 +23,11 @@ struct CompletionQueue {
         entries.append(Entry(end: end, body: body))
     }
 
+    /// Takes back what was appended last and cannot be due yet.
+    mutating func removeLast() {
+        entries.removeLast()
+    }
+
     func isDue(at position: UInt64) -> Bool {
         !isEmpty && entries[delivered].end <= position
     }
@@ -48,10 +53,11 @@ extension Connection {
         _ bytes: Span<UInt8>, completion: @escaping (WriteResult) -> Void
     ) -> WriteStatus {
         guard output == .open else { return .closed }
-        // Registered first: the write itself may already fail, which fails the completion with it.
+        // Registered first, since the write itself may already owe it.
         needRare().completions.append(end: acceptedByteCount + UInt64(bytes.count), completion)
         watch.insert(.completions)
         let status = write(bytes)
+        if status == .closed { needRare().completions.removeLast() }
         if bufferedByteCount == 0, output == .open { putOffDelivery() }
         return status
     }

@@ -18,11 +18,11 @@ extension Connection {
     /// sent data that was never read, the kernel sends RST at the close (RFC 2525, 2.17), which may cost the
     /// peer the last bytes: ``end()`` and reading to the end is the safe way to finish.
     public func close() {
-        guard lifecycle == .open || lifecycle == .starting else { return }
+        guard isUsable else { return }
         cause = cause ?? .localClose
         core.flushBatch(of: self)
         // The flush may have failed and closed.
-        guard lifecycle == .open || lifecycle == .starting else { return }
+        guard isUsable else { return }
         if queuedByteCount == 0 { return closeDriver() }
         output = .closed
         input = .closed
@@ -43,6 +43,14 @@ extension Connection {
         guard lifecycle != .closing, lifecycle != .closed else { return }
         cause = cause ?? .localReset
         closeDriver(resetting: true)
+    }
+
+    /// Whether callbacks other than `onClose` may still come.
+    private var isUsable: Bool {
+        switch lifecycle {
+        case .starting, .open, .readingOut: true
+        case .flushing, .closing, .closed: false
+        }
     }
 
     // MARK: Causes
@@ -91,7 +99,6 @@ extension Connection {
 
     /// The engine calls this when the descriptor is closed and its memory given back.
     func driverClosed() {
-        lifecycle = .closed
         let reason = cause ?? .localClose
         deliverCompletions(upTo: bytesWritten, .sent)
         deliverCompletions(upTo: .max, .failed(reason))
@@ -116,6 +123,8 @@ extension Connection {
 
     private func release() {
         releaseCallbacks()
+        lifecycle = .closed
+        lastReadAt = core.driver.cachedMilliseconds
         listener = nil
         // Last: the loop's reference may be the only one.
         core.remove(self)
@@ -168,12 +177,7 @@ extension Connection {
 
     /// The queue calls this when the deadline it was told has come; `now` is read from the clock.
     func timeoutsDue(now: UInt64) {
-        // A long write is one step to the engine: what it has sent meanwhile shows only here.
-        let queued = lifecycle == .open && queuedByteCount > 0 ? driver.queuedByteCount : queuedByteCount
-        if queued < queuedByteCount {
-            queuedByteCount = queued
-            lastWriteAt = now
-        }
+        noteProgress(at: now)
         guard let (kind, deadline) = nextTimeout(), deadline <= now else { return timeoutsChanged() }
         var action = TimeoutAction.close
         if kind != .close, let onTimeout = rare?.onTimeout {

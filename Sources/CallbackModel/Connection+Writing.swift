@@ -104,6 +104,15 @@ extension Connection {
         if output == .open, let onDrain = rare?.onDrain { core.perform { onDrain(self) } }
     }
 
+    /// A long write is one step to the engine, told when it is done: how far it is shows only in the driver.
+    func noteProgress(at now: UInt64) {
+        guard queuedByteCount > 0 else { return }
+        let queued = driver.queuedByteCount
+        guard queued < queuedByteCount else { return }
+        queuedByteCount = queued
+        lastWriteAt = now
+    }
+
     /// The engine calls this when its queue has become shorter.
     func queueShrank(to queued: Int) {
         queuedByteCount = queued

@@ -13,6 +13,7 @@
     public var onData: ((Connection, Span<UInt8>) -> Void)? {
         get { delivery == .replaced ? rare?.nextOnData : hasDataCallback ? dataCallback.body : nil }
         set {
+            guard lifecycle != .closed else { return }
             if delivery == .idle {
                 setDataCallback(newValue)
             } else {
@@ -23,7 +24,10 @@
     }
 
     /// The connection is closed and its descriptor with it. Runs exactly once, last.
-    public var onClose: ((Connection, CloseReason) -> Void)?
+    public var onClose: ((Connection, CloseReason) -> Void)? {
+        // It would never run, and never be released if it captured the connection.
+        didSet { if lifecycle == .closed { onClose = nil } }
+    }
 
     /// The peer has sent FIN and all its data was delivered. Runs at most once. Unless
     /// ``Options/allowsHalfOpen`` is set, the connection then ends itself after its queue is flushed.
@@ -122,6 +126,7 @@
         case readingOut
         /// The driver closes; `onClose` follows.
         case closing
+        /// `onClose` has run, and all callbacks are released.
         case closed
     }
 
@@ -173,7 +178,7 @@
     var previousInLoop: Unmanaged<Connection>?
     var timeoutIndex: Int32 = -1
 
-    // In milliseconds of the loop's clock.
+    // In milliseconds of the loop's clock. `lastReadAt` of a closed connection is when it closed.
     let openedAt: UInt64
     @safe @exclusivity(unchecked) var lastReadAt: UInt64
     @safe @exclusivity(unchecked) var lastWriteAt: UInt64
@@ -218,7 +223,8 @@
 extension Connection {
     /// Bytes that were written and that the kernel has not taken yet.
     public var bufferedByteCount: Int {
-        queuedByteCount + batchCount
+        if queuedByteCount > 0 { noteProgress(at: core.driver.cachedMilliseconds) }
+        return queuedByteCount + batchCount
     }
 
     /// Bytes that the kernel has taken.
@@ -228,7 +234,9 @@ extension Connection {
 
     /// How long the connection has been open, or was.
     public var age: Duration {
-        .milliseconds(Int64(core.driver.cachedMilliseconds - openedAt))
+        // After the end the loop may be gone, and its clock with it.
+        let now = lifecycle == .closed ? lastReadAt : core.driver.cachedMilliseconds
+        return .milliseconds(Int64(now - openedAt))
     }
 
     /// The descriptor, for logs only; -1 once it is closed.
