@@ -118,6 +118,7 @@ extension Connection {
     private func releaseCallbacks() {
         onData = nil
         onClose = nil
+        drainCallback = nil
         rare = nil
     }
 }
