@@ -133,6 +133,7 @@ extension Connection {
     private func releaseCallbacks() {
         onData = nil
         onClose = nil
+        drainCallback = nil
         rare = nil
     }
 }

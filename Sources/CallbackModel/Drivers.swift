@@ -124,7 +124,12 @@ open class ListenerDriver {
     package final func outputEnded(_ error: IOError?) { tell { $0.outputEnded(error) } }
 
     /// The descriptor is closed and its memory given back.
-    package final func closed() { tell { $0.driverClosed() } }
+    package final func closed() {
+        // The loop lets go of the connection in this call and may be its last owner: with no reference of our own,
+        // it would be gone before its last line has run.
+        guard let connection = unsafe connection?.takeUnretainedValue() else { return }
+        withExtendedLifetime(connection) { connection.driverClosed() }
+    }
 
     /// The descriptor, for logs; -1 once it is closed.
     open var descriptor: Int32 { unimplemented() }
