@@ -134,9 +134,6 @@ final class TurnCounter {
     func stop() { timer?.cancel() }
 }
 
-/// Takes part in what a callback captures, and tells whether the callback has been let go.
-final class Token {}
-
 /// The listening socket of this process that is bound to a TCP port, as the kernel has it.
 func listeningSocket(port: UInt16) throws -> (descriptor: Int32, kernelName: String)? {
     for (descriptor, name) in try openDescriptors() where name.hasPrefix("socket:") {
