@@ -48,7 +48,7 @@ extension Connection {
     /// Whether callbacks other than `onClose` may still come.
     private var isUsable: Bool {
         switch lifecycle {
-        case .starting, .open, .readingOut: true
+        case .connecting, .starting, .open, .readingOut: true
         case .flushing, .closing, .closed: false
         }
     }
@@ -102,6 +102,7 @@ extension Connection {
         let reason = cause ?? .localClose
         deliverCompletions(upTo: bytesWritten, .sent)
         deliverCompletions(upTo: .max, .failed(reason))
+        if let race = rare?.race { race.lost(self, reason) }
         listener?.connectionCloses(reason)
         if let onClose { core.perform { onClose(self, reason) } }
         let listener = self.listener
@@ -121,7 +122,7 @@ extension Connection {
         closeDriver()
     }
 
-    private func release() {
+    func release() {
         releaseCallbacks()
         lifecycle = .closed
         lastReadAt = core.driver.cachedMilliseconds
@@ -144,9 +145,14 @@ extension Connection {
     /// Looks at which time-outs count now and tells the queue when to look again. Called whenever one may
     /// have begun to count; activity alone only moves `lastReadAt` and `lastWriteAt`.
     func timeoutsChanged() {
-        guard lifecycle == .open || isBoundedByClose else { return }
+        guard lifecycle == .open || lifecycle == .connecting || isBoundedByClose else { return }
         let times = sharedOptions.value.timeouts
         let tracks = times.idle != nil || times.read != nil || times.write != nil
+        if tracks, !watch.contains(.timeouts) {
+            // Nobody has noted activity so far: what is past does not count.
+            lastReadAt = core.driver.cachedMilliseconds
+            lastWriteAt = lastReadAt
+        }
         if tracks { watch.insert(.timeouts) } else { watch.remove(.timeouts) }
         guard let deadline = nextTimeout()?.deadline else { return core.timeouts.remove(self) }
         core.timeouts.set(self, deadline: deadline, core: core)
@@ -170,6 +176,10 @@ extension Connection {
             let deadline = start + UInt64(time.wholeMilliseconds) + 1
             if deadline < earliest?.deadline ?? .max { earliest = (kind, deadline) }
         }
+        if lifecycle == .connecting {
+            consider(.connect, times.connect, since: openedAt)
+            return earliest
+        }
         consider(.idle, times.idle, since: max(lastReadAt, lastWriteAt))
         if input == .flowing { consider(.read, times.read, since: lastReadAt) }
         if queuedByteCount > 0 { consider(.write, times.write, since: lastWriteAt) }
@@ -184,8 +194,11 @@ extension Connection {
         if kind != .close, let onTimeout = rare?.onTimeout {
             core.perform { action = onTimeout(self, kind) }
         }
-        guard lifecycle == .open || isBoundedByClose else { return }
+        guard lifecycle == .open || lifecycle == .connecting || isBoundedByClose else { return }
         switch action {
+        case .keep where kind == .connect:
+            openedAt = now
+            timeoutsChanged()
         case .keep:
             if kind != .write { lastReadAt = now }
             if kind != .read { lastWriteAt = now }

@@ -92,6 +92,10 @@ extension Connection {
     /// fast peer and an eager `onDrain` would otherwise keep a turn from ending.
     func deliverDeferred() {
         watch.remove(.putOff)
+        if watch.contains(.opened) {
+            watch.remove(.opened)
+            opened()
+        }
         deliverProgress()
     }
 

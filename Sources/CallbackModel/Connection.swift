@@ -23,6 +23,12 @@
         }
     }
 
+    /// The connection that this side began is open, and nothing has been read yet. Runs at most once, first.
+    public var onOpen: ((Connection) -> Void)? {
+        get { rare?.onOpen }
+        set { if lifecycle != .closed { needRare().onOpen = newValue } }
+    }
+
     /// The connection is closed and its descriptor with it. Runs exactly once, last.
     public var onClose: ((Connection, CloseReason) -> Void)? {
         // It would never run, and never be released if it captured the connection.
@@ -56,6 +62,12 @@
         var completions = CompletionQueue()
         /// What `onData` was set to while it ran.
         var nextOnData: ((Connection, Span<UInt8>) -> Void)?
+        var onOpen: ((Connection) -> Void)?
+        /// Where the bytes go (``Connection/pipe(to:)``), and where they come from.
+        var pipeTarget: Connection?
+        var pipeSource: Connection?
+        /// The race that this connection is an attempt of.
+        var race: HostRace?
         /// When ``Connection/close()`` gives up flushing, in milliseconds of the loop's clock.
         var closeDeadline: UInt64?
     }
@@ -90,11 +102,13 @@
     }
 
     let core: LoopCore
-    let driver: StreamDriver
+    /// Replaced once in a connection to a host name, when an address has answered.
+    @safe @exclusivity(unchecked) private(set) var driver: StreamDriver
     var listener: Listener?
 
-    /// The peer's address, also after it has gone; for a Unix socket's client usually unnamed.
-    public let remoteAddress: SocketAddress
+    /// The peer's address, also after it has gone; for a Unix socket's client usually unnamed, and so is that of a
+    /// host whose addresses are still tried.
+    public private(set) var remoteAddress: SocketAddress
 
     /// What may still be written. The one thing that `write` looks at.
     enum Output: UInt8 {
@@ -119,6 +133,8 @@
 
     /// How far the connection is from its end.
     enum Lifecycle: UInt8 {
+        /// By this side, and not open yet.
+        case connecting
         /// Before `onConnection` has returned: nothing is read yet.
         case starting
         case open
@@ -147,6 +163,8 @@
         static let timeouts = Watch(rawValue: 4)
         /// The next turn looks at this connection.
         static let putOff = Watch(rawValue: 8)
+        /// It is open, and the next turn tells.
+        static let opened = Watch(rawValue: 16)
     }
 
     @safe @exclusivity(unchecked) var watch: Watch = []
@@ -188,7 +206,7 @@
     var previousInLoop: Unmanaged<Connection>?
 
     // In milliseconds of the loop's clock. `lastReadAt` of a closed connection is when it closed.
-    let openedAt: UInt64
+    var openedAt: UInt64
     @safe @exclusivity(unchecked) var lastReadAt: UInt64
     @safe @exclusivity(unchecked) var lastWriteAt: UInt64
 
@@ -217,6 +235,13 @@
         guard isReadable else { return }
         if input == .flowing { driver.startReading() }
         timeoutsChanged()
+    }
+
+    /// Goes on with the driver of an attempt that has opened (`HostRace`).
+    func replaceDriver(by driver: StreamDriver, remoteAddress: SocketAddress) {
+        self.driver = driver
+        self.remoteAddress = remoteAddress
+        driver.serve(self)
     }
 
     func needRare() -> Rare {

@@ -47,6 +47,31 @@ open class LoopDriver {
         on address: SocketAddress, options: Listener.Options
     ) throws(IOError) -> ListenerDriver { unimplemented() }
 
+    /// A listening socket that somebody else has bound and that is now the driver's, unless this throws.
+    open func adoptListener(
+        _ descriptor: Int32, options: Listener.Options
+    ) throws(IOError) -> ListenerDriver { unimplemented() }
+
+    /// A socket that can be connected to `address`, bound to `local` if that is given.
+    open func makeStream(
+        for address: SocketAddress, from local: SocketAddress?, options: Connection.Options
+    ) throws(IOError) -> StreamDriver { unimplemented() }
+
+    /// A stream socket that somebody else has connected and that is now the driver's, unless this throws; and
+    /// its peer's address.
+    open func adoptStream(
+        _ descriptor: Int32, options: Connection.Options
+    ) throws(IOError) -> (StreamDriver, SocketAddress) { unimplemented() }
+
+    /// Makes the loop call `LoopCore.woken()` soon; the one thing here that any thread may call, until `shutDown`.
+    open var wake: @Sendable () -> Void { unimplemented() }
+
+    /// Runs `work` on a thread of a pool, then `then` on the loop, once, unless the loop is shut down first. The
+    /// loop runs until then.
+    open func offload(
+        _ work: @escaping @Sendable () -> Void, _ then: @escaping () -> Void
+    ) throws(IOError) { unimplemented() }
+
     /// A timer at rest.
     open func makeTimer() -> TimerDriver { unimplemented() }
 
@@ -102,6 +127,12 @@ open class ListenerDriver {
         unsafe connection?._withUnsafeGuaranteedRef { body($0) }
     }
 
+    /// The connection that `connect` began is open.
+    package final func opened() { tell { $0.opened() } }
+
+    /// The connection that `connect` began has failed.
+    package final func connectFailed(_ error: IOError) { tell { $0.connectFailed(error) } }
+
     /// What one read brought: never nothing, in the loop's buffer.
     @inlinable package final func received(_ bytes: Span<UInt8>) {
         // Only a connection starts the reading, so there is one: a check would be made for each message.
@@ -137,6 +168,13 @@ open class ListenerDriver {
     /// This end's address; nothing once the descriptor is closed.
     open var localAddress: SocketAddress? { unimplemented() }
 
+    /// Begins to connect. Bytes are queued until the connection is open.
+    open func connect(to address: SocketAddress) -> ConnectOutcome { unimplemented() }
+
+    /// Why the connection is no more, if it is: a positive errno. For connections that do not read, to which the
+    /// kernel tells nothing.
+    open var loss: Int32? { unimplemented() }
+
     /// Sends what the kernel takes at once, unless something is queued before it, and queues a copy of the rest.
     ///
     /// Returns how many bytes are queued afterwards, or a negative errno. After an error nothing more is ever
@@ -159,6 +197,16 @@ open class ListenerDriver {
     ///
     /// With `resetting` the peer gets RST in place of FIN (SO_LINGER with zero, socket(7)).
     open func close(resetting: Bool) { unimplemented() }
+}
+
+/// What came of the call that begins to connect.
+@_spi(Engine)
+public enum ConnectOutcome {
+    /// It is open already.
+    case connected
+    /// `StreamDriver.opened` or `connectFailed` follows in a later callback.
+    case inProgress
+    case failed(IOError)
 }
 
 /// One timer, in whole milliseconds of the loop's clock.

@@ -58,11 +58,13 @@ public final class Listener {
     /// 50 ms: at the descriptor limit clients must be served again within 100 ms of a descriptor being freed.
     static let descriptorBackOff: Int64 = 50
 
+    /// `makeDriver` is called once the options are known to be good.
     init(
-        core: LoopCore, address: SocketAddress, options: Options, onConnection: @escaping (Connection) -> Void
+        core: LoopCore, options: Options, onConnection: @escaping (Connection) -> Void,
+        makeDriver: () throws(IOError) -> ListenerDriver
     ) throws(IOError) {
         try options.validate()
-        let driver = try core.driver.makeListener(on: address, options: options)
+        let driver = try makeDriver()
         self.core = core
         self.options = options
         self.driver = driver

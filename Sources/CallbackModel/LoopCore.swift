@@ -29,6 +29,8 @@
     enum Deferred {
         case timer(EventLoop.Timer)
         case connection(Connection)
+        /// A driver of the model's own that has closed.
+        case closed(StreamDriver)
     }
 
     /// A place in the queue of what was put off.
@@ -37,8 +39,12 @@
         fileprivate let index: Int
     }
 
+    /// What other threads want done here.
+    let wakes: WakeQueue
+
     init(driver: LoopDriver) {
         self.driver = driver
+        wakes = WakeQueue(wake: driver.wake)
         driver.core = self
     }
 
@@ -52,6 +58,8 @@
         precondition(!isRunning, "EventLoop.run was called from inside a callback of the same loop")
         isRunning = true
         defer { isRunning = false }
+        // Nothing else may keep the loop running for what was asked before it ran.
+        if !wakes.isEmpty { driver.requestTurn() }
         try driver.run(mode)
     }
 
@@ -75,8 +83,14 @@
         batch.flush(connection)
     }
 
+    /// The engine calls this, some time after `LoopDriver.wake`: runs what other threads have asked for so far.
+    package func woken() {
+        for body in wakes.takeAll() { perform(body) }
+    }
+
     /// The engine calls this where a turn begins, when one was requested.
     package func beginTurn() {
+        if !wakes.isEmpty { woken() }
         let due = deferred
         let dueRound = round
         deferred = []
@@ -85,6 +99,7 @@
             switch item {
             case .timer(let timer): timer.deferredFired(Ticket(round: dueRound, index: index))
             case .connection(let connection): connection.deliverDeferred()
+            case .closed(let driver): driver.closed()
             case nil: continue
             }
         }
@@ -146,12 +161,14 @@
     /// Closes everything without calling anyone: callbacks run only inside `run`.
     func shutDown() {
         isShutDown = true
+        wakes.close()
         for timer in timers.values { timer.cancel() }
         for watcher in watchers.values { watcher.cancel() }
         for listener in listeners.values { listener.abandon() }
         connections.forEach { $0.abandon() }
         timeouts.shutDown()
         driver.shutDown()
+        for case .closed(let driver)? in deferred { driver.closed() }
         deferred = []
         assert(connections.isEmpty && listeners.isEmpty, "the engine has lost a `closed` call")
     }

@@ -16,9 +16,18 @@ internal import Glibc
     private var spare = SpareDescriptor()
     private let file: UnixSocketFile?
 
-    init(loop: LibuvLoop, address: SocketAddress, options: Listener.Options) throws(IOError) {
+    convenience init(loop: LibuvLoop, address: SocketAddress, options: Listener.Options) throws(IOError) {
         let socket = try Socket(family: address.family, about: address)
-        file = try Self.prepare(socket, address, options)
+        let file = try Self.prepare(socket, address, options)
+        try self.init(loop: loop, adopting: socket, address, options, file: file)
+    }
+
+    /// Takes over a socket that is listening on `address`.
+    init(
+        loop: LibuvLoop, adopting socket: consuming Socket, _ address: SocketAddress, _ options: Listener.Options,
+        file: UnixSocketFile? = nil
+    ) throws(IOError) {
+        self.file = file
         self.loop = loop
         self.options = options
         self.isUnix = address.family == AF_UNIX

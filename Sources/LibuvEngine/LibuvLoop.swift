@@ -15,10 +15,12 @@ internal import CLinux
     private let putOffHandle: UnsafeMutablePointer<uv_idle_t>
     private let holdHandle: UnsafeMutablePointer<uv_timer_t>
     private let turnHandle: UnsafeMutablePointer<uv_prepare_t>
+    private let wakeHandle: UnsafeMutablePointer<uv_async_t>
     private var turns: UInt64 = 0
     private let readBuffer: UnsafeMutableRawPointer
     /// The questions under way, to be cancelled when the loop is let go.
     private var resolves: [ObjectIdentifier: LibuvResolve] = [:]
+    private var works: [ObjectIdentifier: LibuvWork] = [:]
 
     /// A loop with nothing in it. Throws EMFILE, ENFILE or ENOMEM: waiting costs libuv a few descriptors.
     package init(options: EventLoop.Options) throws(IOError) {
@@ -38,7 +40,15 @@ internal import CLinux
         unsafe uv_timer_init(loop, holdHandle)
         unsafe turnHandle = .allocate(capacity: 1)
         unsafe uv_prepare_init(loop, turnHandle)
+        unsafe wakeHandle = .allocate(capacity: 1)
+        // It cannot fail: the loop has a descriptor for such handles since uv_loop_init.
+        unsafe uv_async_init(loop, wakeHandle) { handle in
+            guard let data = unsafe handle?.pointee.data else { return }
+            unsafe Unmanaged<LibuvLoop>.fromOpaque(data).takeUnretainedValue().core?.woken()
+        }
+        unsafe wakeHandle.setReferenced(false)
         super.init()
+        unsafe wakeHandle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
         unsafe putOffHandle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
         if options.collectsMetrics { countTurns() }
     }
@@ -106,6 +116,8 @@ internal import CLinux
         unsafe putOffHandle.close { unsafe $0.deallocateHandle(of: uv_idle_t.self) }
         unsafe holdHandle.close { unsafe $0.deallocateHandle(of: uv_timer_t.self) }
         unsafe turnHandle.close { unsafe $0.deallocateHandle(of: uv_prepare_t.self) }
+        unsafe wakeHandle.close { unsafe $0.deallocateHandle(of: uv_async_t.self) }
+        for work in works.values { work.cancel() }
         for resolve in resolves.values { resolve.cancel() }
         // Only closes are left, and resolver threads that cannot be stopped. Each turn delivers those that were under way when it began.
         while unsafe uv_run(loop, UV_RUN_ONCE) != 0 {}
@@ -121,6 +133,51 @@ internal import CLinux
         on address: SocketAddress, options: Listener.Options
     ) throws(IOError) -> ListenerDriver {
         try LibuvListener(loop: self, address: address, options: options)
+    }
+
+    package override func adoptListener(
+        _ descriptor: Int32, options: Listener.Options
+    ) throws(IOError) -> ListenerDriver {
+        let address = try checkAdoptable(descriptor, isListening: true)
+        return try LibuvListener(loop: self, adopting: Socket(adopting: descriptor), address, options)
+    }
+
+    package override func makeStream(
+        for address: SocketAddress, from local: SocketAddress?, options: Connection.Options
+    ) throws(IOError) -> StreamDriver {
+        let isUnix = address.family == AF_UNIX
+        let socket = try Socket(family: address.family, about: address)
+        applyOptions(options, to: socket.number, isTCP: !isUnix)
+        if let local { try socket.bind(to: local) }
+        return try unsafe LibuvStream(loop: loop, adopting: socket, isUnix: isUnix)
+    }
+
+    package override func adoptStream(
+        _ descriptor: Int32, options: Connection.Options
+    ) throws(IOError) -> (StreamDriver, SocketAddress) {
+        let address = try checkAdoptable(descriptor, isListening: false)
+        let isUnix = address.family == AF_UNIX
+        applyOptions(options, to: descriptor, isTCP: !isUnix)
+        let socket = Socket(adopting: descriptor)
+        return (try unsafe LibuvStream(loop: loop, adopting: socket, isUnix: isUnix), address)
+    }
+
+    package override var wake: @Sendable () -> Void {
+        // As a number, since a pointer does not cross threads; the model calls it only while the handle is open.
+        let handle = unsafe UInt(bitPattern: wakeHandle)
+        return { unsafe uv_async_send(UnsafeMutablePointer(bitPattern: handle)) }
+    }
+
+    package override func offload(
+        _ work: @escaping @Sendable () -> Void, _ then: @escaping () -> Void
+    ) throws(IOError) {
+        let work = LibuvWork(work: work, owner: self, then: then)
+        try unsafe work.start(on: loop)
+        works[ObjectIdentifier(work)] = work
+    }
+
+    func forget(_ work: LibuvWork) {
+        works[ObjectIdentifier(work)] = nil
     }
 
     package override func makeTimer() -> TimerDriver {

@@ -18,8 +18,16 @@ internal import Glibc
         case closed
     }
 
-    init(loop: ReadinessLoop, address: SocketAddress, options: Listener.Options) throws(IOError) {
+    convenience init(loop: ReadinessLoop, address: SocketAddress, options: Listener.Options) throws(IOError) {
         let (descriptor, file) = try openListeningSocket(on: address, options, descriptorLimit: loop.descriptorLimit)
+        self.init(loop: loop, adopting: descriptor, address, options, file: file)
+    }
+
+    /// Takes over a socket that is listening on `address`.
+    init(
+        loop: ReadinessLoop, adopting descriptor: Int32, _ address: SocketAddress, _ options: Listener.Options,
+        file: BoundSocketFile?
+    ) {
         self.loop = loop
         self.options = options
         self.file = file
@@ -142,20 +150,7 @@ internal import Glibc
     }
 
     private func start(_ client: Int32, _ peer: SocketAddress, for listener: Listener) {
-        let connection = options.connection
-        // A peer that has gone already makes some of these fail; reading tells what there is to tell.
-        if let size = connection.receiveBufferSize { Kernel.set(client, SOL_SOCKET, SO_RCVBUF, to: Int32(size)) }
-        if let size = connection.sendBufferSize { Kernel.set(client, SOL_SOCKET, SO_SNDBUF, to: Int32(size)) }
-        if address.family != AF_UNIX {
-            let tcp = Int32(IPPROTO_TCP)
-            if connection.noDelay { Kernel.set(client, tcp, TCP_NODELAY, to: Int32(1)) }
-            if let keepAlive = connection.keepAlive {
-                Kernel.set(client, SOL_SOCKET, SO_KEEPALIVE, to: Int32(1))
-                Kernel.set(client, tcp, TCP_KEEPIDLE, to: keepAlive.idleSeconds)
-                Kernel.set(client, tcp, TCP_KEEPINTVL, to: keepAlive.intervalSeconds)
-                Kernel.set(client, tcp, TCP_KEEPCNT, to: Int32(keepAlive.count))
-            }
-        }
+        Kernel.apply(options.connection, to: client, isTCP: address.family != AF_UNIX)
         listener.accepted(ReadinessStream(loop: loop, adopting: client), remoteAddress: peer)
     }
 

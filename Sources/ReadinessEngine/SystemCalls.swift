@@ -18,7 +18,7 @@ enum Kernel {
         unsafe address.withSockaddr { unsafe Glibc.bind(descriptor, $0, $1) == 0 ? 0 : -errno }
     }
 
-    /// 0 or a negative errno (connect(2)). Used only on Unix sockets, where it does not wait.
+    /// 0, -EINPROGRESS or another negative errno (connect(2)). An interrupted call goes on by itself.
     static func connect(_ descriptor: Int32, to address: SocketAddress) -> Int32 {
         unsafe address.withSockaddr { unsafe Glibc.connect(descriptor, $0, $1) == 0 ? 0 : -errno }
     }
@@ -108,12 +108,34 @@ enum Kernel {
         return status == 0 ? 0 : -errno
     }
 
+    /// What an accepted or opened socket is given before it is used.
+    ///
+    /// A peer that has gone already makes some of these fail; reading tells what there is to tell.
+    static func apply(_ options: Connection.Options, to descriptor: Int32, isTCP: Bool) {
+        if let size = options.receiveBufferSize { set(descriptor, SOL_SOCKET, SO_RCVBUF, to: Int32(size)) }
+        if let size = options.sendBufferSize { set(descriptor, SOL_SOCKET, SO_SNDBUF, to: Int32(size)) }
+        guard isTCP else { return }
+        let tcp = Int32(IPPROTO_TCP)
+        if options.noDelay { set(descriptor, tcp, TCP_NODELAY, to: Int32(1)) }
+        guard let keepAlive = options.keepAlive else { return }
+        set(descriptor, SOL_SOCKET, SO_KEEPALIVE, to: Int32(1))
+        set(descriptor, tcp, TCP_KEEPIDLE, to: keepAlive.idleSeconds)
+        set(descriptor, tcp, TCP_KEEPINTVL, to: keepAlive.intervalSeconds)
+        set(descriptor, tcp, TCP_KEEPCNT, to: Int32(keepAlive.count))
+    }
+
     /// The pending error of a socket, which is thereby fetched (SO_ERROR, socket(7)).
     static func pendingError(of descriptor: Int32) -> Int32 {
         var error: Int32 = 0
         var length = socklen_t(MemoryLayout<Int32>.size)
         unsafe getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &error, &length)
         return error
+    }
+
+    /// Whether an error is pending (POLLERR, poll(2)).
+    static func hasError(_ descriptor: Int32) -> Bool {
+        var entry = pollfd(fd: descriptor, events: 0, revents: 0)
+        return unsafe poll(&entry, 1, 0) == 1 && Int32(entry.revents) & POLLERR != 0
     }
 
     /// CLOCK_MONOTONIC in nanoseconds (clock_gettime(2)).
