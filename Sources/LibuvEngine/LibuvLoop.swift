@@ -13,7 +13,7 @@ internal import CLinux
     // Allocated in `init`, given back in `shutDown`, after libuv has called back for every handle.
     let loop: UnsafeMutablePointer<uv_loop_t>
     private let putOffHandle: UnsafeMutablePointer<uv_idle_t>
-    private let holdHandle: UnsafeMutablePointer<uv_timer_t>
+    private let holdHandle: UnsafeMutablePointer<uv_async_t>
     private let turnHandle: UnsafeMutablePointer<uv_prepare_t>
     private let wakeHandle: UnsafeMutablePointer<uv_async_t>
     private var turns: UInt64 = 0
@@ -37,7 +37,10 @@ internal import CLinux
         unsafe putOffHandle = .allocate(capacity: 1)
         unsafe uv_idle_init(loop, putOffHandle)
         unsafe holdHandle = .allocate(capacity: 1)
-        unsafe uv_timer_init(loop, holdHandle)
+        let holding = unsafe uv_async_init(loop, holdHandle, nil)
+        // It fails where the loop's own, made by uv_loop_init, would have failed first.
+        precondition(holding == 0, "uv_async_init: \(holding)")
+        unsafe holdHandle.setReferenced(false)
         unsafe turnHandle = .allocate(capacity: 1)
         unsafe uv_prepare_init(loop, turnHandle)
         unsafe wakeHandle = .allocate(capacity: 1)
@@ -73,14 +76,11 @@ internal import CLinux
         unsafe uv_loop_alive(loop) != 0
     }
 
-    /// A timer for the end of time: libuv ends a run when no active handle is left, and one that is neither read
-    /// nor written counts as inactive.
+    /// libuv ends a run when no active handle is left, and one that is neither read nor written counts as
+    /// inactive. An async handle is always active and, if nobody sends to it, costs a turn nothing; an armed timer
+    /// would be looked at in each.
     package override func hold(_ isHeld: Bool) {
-        if isHeld {
-            unsafe uv_timer_start(holdHandle, { _ in }, UInt64(Duration.longestMilliseconds), 0)
-        } else {
-            unsafe uv_timer_stop(holdHandle)
-        }
+        unsafe holdHandle.setReferenced(isHeld)
     }
 
     package override var turnCount: UInt64 { turns }
@@ -114,7 +114,7 @@ internal import CLinux
 
     package override func shutDown() {
         unsafe putOffHandle.close { unsafe $0.deallocateHandle(of: uv_idle_t.self) }
-        unsafe holdHandle.close { unsafe $0.deallocateHandle(of: uv_timer_t.self) }
+        unsafe holdHandle.close { unsafe $0.deallocateHandle(of: uv_async_t.self) }
         unsafe turnHandle.close { unsafe $0.deallocateHandle(of: uv_prepare_t.self) }
         unsafe wakeHandle.close { unsafe $0.deallocateHandle(of: uv_async_t.self) }
         for work in works.values { work.cancel() }
