@@ -151,7 +151,9 @@ private final class RandomPlay {
             connections.append(connection)
             connections.removeLast()
         default:
-            connection.onDrain = diary.map { _ in { [unowned self] _ in self.overseer.callback("onDrain") { self.act() } } }
+            connection.onDrain = diary.map { _ in
+                { [unowned self] _ in self.overseer.callback("onDrain") { self.act() } }
+            }
         }
     }
 
