@@ -2,7 +2,8 @@
 public enum WriteResult: Hashable, Sendable {
     /// The kernel has taken them all.
     case sent
-    /// The connection closed before it had taken them all.
+    /// The connection closed before it was known to have taken them all: an engine may hear of a write of several
+    /// pieces, of which the last failed, only as a whole.
     case failed(CloseReason)
 }
 

@@ -189,7 +189,8 @@ extension Duration {
     package var wholeMilliseconds: Int64 {
         let limit = Self.longestMilliseconds
         let (seconds, attoseconds) = components
-        guard abs(seconds) < limit / 1000 else { return seconds < 0 ? -limit : limit }
+        // `magnitude`, since `abs` traps on the least number of seconds.
+        guard seconds.magnitude < limit / 1000 else { return seconds < 0 ? -limit : limit }
         let attosecondsPerMillisecond: Int64 = 1_000_000_000_000_000
         let (whole, rest) = attoseconds.quotientAndRemainder(dividingBy: attosecondsPerMillisecond)
         return seconds * 1000 + whole + (rest > 0 ? 1 : 0)

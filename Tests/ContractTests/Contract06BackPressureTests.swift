@@ -80,7 +80,9 @@ struct `Contract 6: back-pressure` {
             _ = try client.receive(exactly: count)
         }
         let flowing = min(count, marks.high - 1)
-        #expect(statuses == Array(repeating: .flowing, count: flowing) + Array(repeating: .saturated, count: count - flowing))
+        #expect(
+            statuses == Array(repeating: .flowing, count: flowing)
+                + Array(repeating: .saturated, count: count - flowing))
         #expect(drains == (marks.high <= count ? 1 : 0))
     }
 

@@ -148,5 +148,13 @@ extension Listener.Options {
     }
 }
 
+extension EventLoop.Signal {
+    /// A signal whose default action is to be ignored, so that other tests do not feel it (signal(7)): SIGWINCH or
+    /// SIGURG. libuv's handler and the reference engines' are the process's, and one would replace the other.
+    static func harmless(to engine: Engine) -> Self {
+        Self(rawValue: engine == .libuv ? 28 : 23)
+    }
+}
+
 /// An object that only shows whether someone still holds it.
 final class Token {}
