@@ -13,7 +13,7 @@ internal import Glibc
     private let isUnix: Bool
     private var handle: UnsafeMutablePointer<uv_poll_t>?
     private var socket: Int32
-    private var spare = SpareDescriptor()
+    private var spare: SpareDescriptor
     private let file: UnixSocketFile?
 
     convenience init(loop: LibuvLoop, address: SocketAddress, options: Listener.Options) throws(IOError) {
@@ -32,10 +32,18 @@ internal import Glibc
         self.options = options
         self.isUnix = address.family == AF_UNIX
         self.address = LibuvEngine.localAddress(of: socket.number) ?? address
+        do throws(IOError) {
+            spare = try SpareDescriptor()
+        } catch {
+            file?.remove()
+            throw error.about(address)
+        }
         let handle = UnsafeMutablePointer<uv_poll_t>.allocate(capacity: 1)
         let status = unsafe uv_poll_init(loop.loop, handle, socket.number)
         guard status == 0 else {
             unsafe handle.deallocate()
+            spare.close()
+            file?.remove()
             throw IOError(uv: status, call: "uv_poll_init", address: address)
         }
         unsafe self.handle = handle
@@ -177,8 +185,10 @@ extension LibuvListener {
 private struct SpareDescriptor {
     private var descriptor: Int32 = -1
 
-    init() {
+    /// Throws what open(2) does, since without it clients could not be turned away at the limit.
+    init() throws(IOError) {
         open()
+        guard descriptor >= 0 else { throw IOError(call: "open", errno: errno) }
     }
 
     mutating func open() {

@@ -20,20 +20,28 @@ internal import Glibc
 
     convenience init(loop: ReadinessLoop, address: SocketAddress, options: Listener.Options) throws(IOError) {
         let (descriptor, file) = try openListeningSocket(on: address, options, descriptorLimit: loop.descriptorLimit)
-        self.init(loop: loop, adopting: descriptor, address, options, file: file)
+        do throws(IOError) {
+            try self.init(loop: loop, adopting: descriptor, address, options, file: file)
+        } catch {
+            file?.remove()
+            Kernel.close(descriptor)
+            throw error
+        }
     }
 
-    /// Takes over a socket that is listening on `address`.
+    /// Takes over a socket that is listening on `address`; leaves it alone when this throws.
     init(
         loop: ReadinessLoop, adopting descriptor: Int32, _ address: SocketAddress, _ options: Listener.Options,
         file: BoundSocketFile?
-    ) {
+    ) throws(IOError) {
+        // Without the spare one, clients could not be turned away at the limit.
+        spare = Self.openSpare()
+        guard spare >= 0 else { throw IOError(call: "open", errno: errno, address: address) }
         self.loop = loop
         self.options = options
         self.file = file
         self.address = Kernel.localAddress(of: descriptor) ?? address
         token = Token(descriptor: descriptor, generation: 0)
-        spare = Self.openSpare()
         super.init()
         token = unsafe loop.enter(descriptor, .listener(.passUnretained(self)))
     }

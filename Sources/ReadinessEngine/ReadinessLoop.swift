@@ -236,7 +236,7 @@ package enum PollerKind: Sendable {
     ) throws(IOError) -> ListenerDriver {
         try checkLimit(descriptor)
         let address = try Adoption.listener(descriptor)
-        return ReadinessListener(loop: self, adopting: descriptor, address, options, file: nil)
+        return try ReadinessListener(loop: self, adopting: descriptor, address, options, file: nil)
     }
 
     package override func makeStream(

@@ -11,6 +11,7 @@ final class ScriptedLoop: LoopDriver {
     override var nanoseconds: UInt64 { milliseconds * 1_000_000 }
     override var isAlive: Bool { false }
     override func hold(_ isHeld: Bool) {}
+    override var wake: @Sendable () -> Void { {} }
     override func requestTurn() { isTurnRequested = true }
 
     override func makeTimer() -> TimerDriver {

@@ -145,6 +145,15 @@ func listeningSocket(port: UInt16) throws -> (descriptor: Int32, kernelName: Str
     return nil
 }
 
+/// How many clients wait to be accepted at a port of this process: `tcpi_unacked` of a listening socket.
+func waitingClients(port: UInt16) -> Int {
+    guard let (descriptor, _) = try? listeningSocket(port: port) else { return 0 }
+    var info = tcp_info()
+    var length = socklen_t(MemoryLayout<tcp_info>.size)
+    let status = getsockopt(descriptor, Int32(IPPROTO_TCP), TCP_INFO, &info, &length)
+    return status == 0 ? Int(info.tcpi_unacked) : 0
+}
+
 /// The TCP port that a descriptor over IPv4 is bound to.
 private func localPort(of descriptor: Int32) -> UInt16? {
     var address = sockaddr_in()
