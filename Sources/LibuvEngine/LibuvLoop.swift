@@ -1,6 +1,7 @@
 internal import CLibuv
 internal import CLinux
 @_spi(Engine) package import CallbackModel
+internal import Glibc
 
 /// The loop over `uv_loop_t`.
 ///
@@ -25,6 +26,7 @@ internal import CLinux
     /// A loop with nothing in it. Throws EMFILE, ENFILE or ENOMEM: waiting costs libuv a few descriptors.
     package init(options: EventLoop.Options) throws(IOError) {
         linux_ignore_sigpipe()
+        occupyStandardDescriptors()
         unsafe loop = .allocate(capacity: 1)
         let status = unsafe uv_loop_init(loop)
         guard status == 0 else {
@@ -205,5 +207,14 @@ extension IOError {
     /// libuv's errors are negative errnos on Unix (libuv documentation, "Error handling").
     init(uv status: CInt, call: String, address: SocketAddress? = nil) {
         self.init(call: call, errno: -status, address: address)
+    }
+}
+
+/// libuv never closes descriptors 0 to 2, and aborts when it is to close one of its own that has such a number
+/// (`uv__close`). A process that was started without them gets /dev/null there, before a socket can.
+private func occupyStandardDescriptors() {
+    for number in STDIN_FILENO...STDERR_FILENO where fcntl(number, F_GETFD) < 0 {
+        // Takes just this number: those below are open, and open(2) gives the lowest.
+        _ = unsafe open("/dev/null", O_RDWR)
     }
 }

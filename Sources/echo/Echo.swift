@@ -72,10 +72,11 @@ struct EchoServer {
     private func end(_ listener: Listener, on signals: [EventLoop.Signal], _ loop: EventLoop) throws(IOError) {
         var isDraining = false
         for signal in signals {
-            try loop.onSignal(signal) { _ in
+            // Weakly: the loop holds its watchers, and would hold itself through them.
+            try loop.onSignal(signal) { [weak loop] _ in
                 guard !isDraining else { Terminal.exit(128 + signal.rawValue) }
                 isDraining = true
-                listener.drain(within: drain) { _ in loop.stop() }
+                listener.drain(within: drain) { _ in loop?.stop() }
             }
         }
     }
