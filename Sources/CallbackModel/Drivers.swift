@@ -9,7 +9,7 @@
 @_spi(Engine)
 open class LoopDriver {
     /// Who is told when a turn begins; outlives the driver.
-    package final weak var core: LoopCore?
+    package final unowned var core: LoopCore?
 
     /// For subclasses.
     public init() {}
@@ -92,7 +92,7 @@ open class ListenerDriver {
     public init() {}
 
     /// Who is told; set by the model before anything can happen. Outlives the driver's `closed` call.
-    package final weak var listener: Listener?
+    package final unowned var listener: Listener?
 
     /// The address the kernel bound, with the port it chose.
     open var localAddress: SocketAddress { unimplemented() }
@@ -216,7 +216,7 @@ open class TimerDriver {
     public init() {}
 
     /// Who is told; the loop owns the timer while it is armed.
-    package final weak var timer: EventLoop.Timer?
+    package final unowned var timer: EventLoop.Timer?
 
     /// Fires once, in the first turn that sees the clock at or after `deadline`; replaces an earlier deadline.
     open func start(deadline: UInt64) { unimplemented() }
@@ -238,7 +238,7 @@ open class SignalDriver {
     public init() {}
 
     /// Who is told; the loop owns the watcher until it is cancelled.
-    package final weak var watcher: EventLoop.SignalWatcher?
+    package final unowned var watcher: EventLoop.SignalWatcher?
 
     /// Whether the watcher keeps the loop running.
     open func setReferenced(_ referenced: Bool) { unimplemented() }

@@ -68,8 +68,8 @@ final class HostRace {
     }
 
     private func startNextLater() {
-        let timer = EventLoop.Timer(core: core, interval: nil) { [weak self] _ in
-            self?.tryNext(after: IOError(call: "connect", errno: IOError.timedOut))
+        let timer = EventLoop.Timer(core: core, interval: nil) { _ in
+            self.tryNext(after: IOError(call: "connect", errno: IOError.timedOut))
         }
         timer.reschedule(after: options.attemptDelay)
         next = timer

@@ -112,7 +112,7 @@ public final class Listener {
     public func drain(within limit: Duration, _ done: @escaping (DrainReport) -> Void) {
         close()
         drain?.deadline.cancel()
-        let deadline = EventLoop.Timer(core: core, interval: nil) { [weak self] _ in self?.endDrain() }
+        let deadline = EventLoop.Timer(core: core, interval: nil) { _ in self.endDrain() }
         drain = Drain(deadline: deadline, report: drain?.report ?? DrainReport(), done: done)
         // Already empty: still later, since no callback runs inside a call.
         deadline.reschedule(after: connectionCount == 0 ? .zero : limit)
@@ -193,9 +193,8 @@ public final class Listener {
         let delay = isDescriptorLimit ? Self.descriptorBackOff : backOff
         if !isDescriptorLimit { backOff = min(2 * backOff, Self.longestBackOff) }
         enter(.backingOff)
-        retry = EventLoop.Timer(core: core, interval: nil) { [weak self] _ in
-            guard let self, self.state == .backingOff else { return }
-            self.enter(.accepting)
+        retry = EventLoop.Timer(core: core, interval: nil) { _ in
+            if self.state == .backingOff { self.enter(.accepting) }
         }
         retry?.reschedule(after: .milliseconds(delay))
         if let onError { core.perform { onError(self, error) } }

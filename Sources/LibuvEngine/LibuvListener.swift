@@ -88,7 +88,8 @@ internal import Glibc
         guard let handle = unsafe handle else { return }
         let status = unsafe uv_poll_start(handle, Int32(UV_READABLE.rawValue)) { handle, status, _ in
             guard let data = unsafe handle?.pointee.data else { return }
-            unsafe Unmanaged<LibuvListener>.fromOpaque(data).takeUnretainedValue().acceptWaiting()
+            let listener = unsafe Unmanaged<LibuvListener>.fromOpaque(data).takeUnretainedValue()
+            if status == 0 { listener.acceptWaiting() } else { listener.pollFailed(status) }
         }
         precondition(status == 0, "uv_poll_start: \(status)")
     }
@@ -164,6 +165,11 @@ extension LibuvListener {
         } catch {
             listener.acceptFailed(error.about(address))
         }
+    }
+
+    /// libuv has stopped the handle; accepting is tried again after a pause, which starts it anew.
+    private func pollFailed(_ status: CInt) {
+        listener?.acceptFailed(IOError(uv: status, call: "poll", address: address))
     }
 
     /// Gives up the spare descriptor for a moment, so that one waiting client can be taken and sent away.

@@ -27,6 +27,7 @@ internal import Glibc
     package init(options: EventLoop.Options) throws(IOError) {
         linux_ignore_sigpipe()
         occupyStandardDescriptors()
+        try requireFreeDescriptors()
         unsafe loop = .allocate(capacity: 1)
         let status = unsafe uv_loop_init(loop)
         guard status == 0 else {
@@ -216,5 +217,17 @@ private func occupyStandardDescriptors() {
     for number in STDIN_FILENO...STDERR_FILENO where fcntl(number, F_GETFD) < 0 {
         // Takes just this number: those below are open, and open(2) gives the lowest.
         _ = unsafe open("/dev/null", O_RDWR)
+    }
+}
+
+/// libuv's first loop takes five descriptors (epoll, a counter, a pipe for signals, /dev/null), and aborts the process
+/// when it gets the first of them but not the others.
+private func requireFreeDescriptors() throws(IOError) {
+    var taken: [Int32] = []
+    defer { for descriptor in taken { _ = Glibc.close(descriptor) } }
+    for _ in 0..<5 {
+        let descriptor = unsafe open("/dev/null", O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw IOError(call: "open", errno: errno) }
+        taken.append(descriptor)
     }
 }

@@ -208,8 +208,8 @@ internal import Glibc
         let pending = unsafe Unmanaged<PendingWrites>.fromOpaque(request!.pointee.data).takeRetainedValue()
         pending.wrote()
         // After uv_close the callbacks still come, always before the close callback; nobody listens any more.
-        guard let stream = pending.stream, unsafe stream.handle != nil else { return }
-        stream.wrote(pending, status)
+        let stream = pending.stream
+        if unsafe stream.handle != nil { stream.wrote(pending, status) }
     }
 
     private func wrote(_ pending: PendingWrites, _ status: CInt) {

@@ -7,7 +7,7 @@ internal import CLibuv
     private let request = UnsafeMutablePointer<uv_work_t>.allocate(capacity: 1)
     private let work: @Sendable () -> Void
     private var then: (() -> Void)?
-    private weak var owner: LibuvLoop?
+    private unowned let owner: LibuvLoop
 
     init(work: @escaping @Sendable () -> Void, owner: LibuvLoop, then: @escaping () -> Void) {
         self.work = work
@@ -48,7 +48,7 @@ internal import CLibuv
     }
 
     private func done() {
-        owner?.forget(self)
+        owner.forget(self)
         then?()
     }
 }

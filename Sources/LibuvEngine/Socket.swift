@@ -16,8 +16,9 @@ struct Socket: ~Copyable {
     /// A non-blocking, close-on-exec stream socket (socket(2)).
     init(family: Int32, about address: SocketAddress) throws(IOError) {
         let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
-        descriptor = socket(family, type, 0)
-        guard descriptor >= 0 else { throw IOError(call: "socket", errno: errno, address: address) }
+        let made = socket(family, type, 0)
+        guard made >= 0 else { throw IOError(call: "socket", errno: errno, address: address) }
+        descriptor = aboveStandardStreams(made)
     }
 
     deinit {
@@ -75,7 +76,7 @@ func acceptClient(on descriptor: Int32) -> AcceptResult {
         }
         let error = errno
         if client >= 0 {
-            return .client(client, SocketAddress(storage, length: length) ?? .unnamed)
+            return .client(aboveStandardStreams(client), SocketAddress(storage, length: length) ?? .unnamed)
         }
         switch error {
         case EINTR: continue
@@ -88,6 +89,16 @@ func acceptClient(on descriptor: Int32) -> AcceptResult {
         default: return .failed(error)
         }
     }
+}
+
+/// The same socket with a number above 2: `uv_close` does not close the numbers of the standard streams, one of
+/// which a client gets when the program has closed it.
+private func aboveStandardStreams(_ descriptor: Int32) -> Int32 {
+    guard descriptor <= STDERR_FILENO else { return descriptor }
+    let moved = fcntl(descriptor, F_DUPFD_CLOEXEC, STDERR_FILENO + 1)
+    guard moved >= 0 else { return descriptor }
+    _ = Glibc.close(descriptor)
+    return moved
 }
 
 /// The address a descriptor is bound to (getsockname(2)).

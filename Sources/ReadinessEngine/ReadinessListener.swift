@@ -59,7 +59,7 @@ internal import Glibc
             state = .accepting
         } catch {
             // Tried again after a pause, like any other failure to accept.
-            loop.tellLater { [weak self] in self?.listener?.acceptFailed(error.about(self?.address ?? .unnamed)) }
+            loop.tellLater { self.listener?.acceptFailed(error.about(self.address)) }
         }
     }
 

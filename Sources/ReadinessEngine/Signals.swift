@@ -45,7 +45,7 @@
 @safe final class ReadinessSignal: SignalDriver {
     let number: Int32
     private(set) var isReferenced = true
-    private weak var receiver: SignalReceiver?
+    private unowned var receiver: SignalReceiver?
 
     init(number: Int32, receiver: SignalReceiver) {
         self.number = number
