@@ -242,7 +242,8 @@ private final class Scene {
     func play() throws {
         let clients = try (0..<2).map { _ in try PlainClient(port: stage.port) }
         try stage.run(until: { self.open.count == 2 })
-        for client in clients { try client.send("x") }
+        // A time-out may have acted already, and a reset makes this fail.
+        for client in clients { try? client.send("x") }
         if place == .timer {
             timers.append(
                 stage.loop.schedule(after: .milliseconds(1)) { [unowned self] _ in self.act(.timer, on: self.open[0]) })
