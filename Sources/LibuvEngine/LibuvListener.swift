@@ -32,6 +32,8 @@ internal import Glibc
         unsafe self.handle = handle
         self.socket = socket.take()
         super.init()
+        // Not before: nobody would close it for a listener that could not be made.
+        spare.open()
         // Retain 1, released in the close callback.
         unsafe handle.pointee.data = Unmanaged.passRetained(self).toOpaque()
     }
@@ -108,6 +110,8 @@ extension LibuvListener {
         var refused = 0
         var shed = 0
         defer {
+            // Lost when another thread was faster; without it clients could no longer be turned away.
+            if socket >= 0 { spare.open() }
             listener.shed(refused, .maxConnections)
             listener.shed(shed, .descriptorLimit)
         }
@@ -167,10 +171,6 @@ extension LibuvListener {
 /// A descriptor kept for the day when there is no other: /dev/null, which is always there.
 private struct SpareDescriptor {
     private var descriptor: Int32 = -1
-
-    init() {
-        open()
-    }
 
     mutating func open() {
         guard descriptor < 0 else { return }
