@@ -1,5 +1,6 @@
 import CallbackServer
 import Glibc
+import Synchronization
 import TestSupport
 import Testing
 
@@ -92,7 +93,7 @@ func listeningSocket(port: UInt16) throws -> (descriptor: Int32, kernelName: Str
 }
 
 /// The TCP port that a descriptor over IPv4 is bound to.
-private func localPort(of descriptor: Int32) -> UInt16? {
+func localPort(of descriptor: Int32) -> UInt16? {
     var address = sockaddr_in()
     var length = socklen_t(MemoryLayout<sockaddr_in>.size)
     let status = withUnsafeMutableBytes(of: &address) { bytes in
@@ -114,4 +115,13 @@ extension EventLoop {
     ) throws -> Listener {
         try listen(on: .ipv4("127.0.0.1", port: 0), options: options, onConnection: onConnection)
     }
+}
+
+/// Something that one thread tells another.
+final class Flag: Sendable {
+    private let value = Atomic(false)
+
+    var isSet: Bool { value.load(ordering: .acquiring) }
+
+    func set() { value.store(true, ordering: .releasing) }
 }
