@@ -24,11 +24,17 @@
     /// What the next turn begins with, in order; nothing where something was withdrawn. Bounded by the open
     /// objects, each of which is in it once at most.
     private var deferred: [Deferred?] = []
+    /// How many timers among them keep the loop running; its connections are held already.
+    private var deferredReferences = 0
     private var round: UInt64 = 0
 
     enum Deferred {
         case timer(EventLoop.Timer)
         case connection(Connection)
+
+        var keepsLoop: Bool {
+            if case .timer(let timer) = self { timer.isReferenced } else { false }
+        }
     }
 
     /// A place in the queue of what was put off.
@@ -80,6 +86,7 @@
         let due = deferred
         let dueRound = round
         deferred = []
+        deferredReferences = 0
         round += 1
         for (index, item) in due.enumerated() {
             switch item {
@@ -89,23 +96,35 @@
             }
         }
         // A callback may have put off more; that waits for the turn after this one.
-        if hasDeferred { driver.requestTurn() }
+        if !deferred.isEmpty { driver.requestTurn() }
+        holdIfNeeded()
     }
-
-    var hasDeferred: Bool { !deferred.isEmpty }
 
     @discardableResult
     func putOff(_ item: Deferred) -> Ticket {
         deferred.append(item)
         driver.requestTurn()
+        if item.keepsLoop { deferredReferencesChange(by: 1) }
         return Ticket(round: round, index: deferred.count - 1)
     }
 
     /// Takes back what was put off, if the turn it waits for has not begun.
     func withdraw(_ ticket: Ticket) {
         guard ticket.round == round else { return }
+        if deferred[ticket.index]?.keepsLoop ?? false { deferredReferencesChange(by: -1) }
         deferred[ticket.index] = nil
         while let last = deferred.last, last == nil { deferred.removeLast() }
+    }
+
+    /// A timer that waits for its turn was referenced, or no longer is.
+    func referenceChanged(of ticket: Ticket, isReferenced: Bool) {
+        guard ticket.round == round else { return }
+        deferredReferencesChange(by: isReferenced ? 1 : -1)
+    }
+
+    private func deferredReferencesChange(by change: Int) {
+        deferredReferences += change
+        holdIfNeeded()
     }
 
     // MARK: Who is alive
@@ -132,7 +151,7 @@
 
     /// A connection that waits for nothing, being paused, is still open, and so the loop must not end.
     private func holdIfNeeded() {
-        let mustHold = !connections.isEmpty || !listeners.isEmpty
+        let mustHold = !connections.isEmpty || !listeners.isEmpty || deferredReferences > 0
         guard mustHold != isHeld else { return }
         isHeld = mustHold
         driver.hold(mustHold)

@@ -34,6 +34,8 @@ internal import CLinux
         unsafe loop.pointee.data = readBuffer
         unsafe putOffHandle = .allocate(capacity: 1)
         unsafe uv_idle_init(loop, putOffHandle)
+        // What was put off keeps the loop by `hold`, or, a timer without a reference, not at all.
+        unsafe putOffHandle.setReferenced(false)
         unsafe holdHandle = .allocate(capacity: 1)
         unsafe uv_timer_init(loop, holdHandle)
         unsafe turnHandle = .allocate(capacity: 1)

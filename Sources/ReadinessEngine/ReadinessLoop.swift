@@ -163,7 +163,7 @@ package enum PollerKind: Sendable {
     }
 
     package override var isAlive: Bool {
-        isHeld || !attention.isDisjoint(with: [.turnRequested, .closing]) || timers.referencedCount > 0
+        isHeld || attention.contains(.closing) || timers.referencedCount > 0
             || signals?.isReferenced ?? false || resolver?.isBusy ?? false
     }
 
