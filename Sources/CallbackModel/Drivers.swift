@@ -24,7 +24,8 @@ open class LoopDriver {
     /// a question to the resolver, or something that is still closing.
     open var isAlive: Bool { unimplemented() }
 
-    /// Keeps the loop running while `isHeld`: a listener or a connection is open, also if it waits for nothing.
+    /// Keeps the loop running while `isHeld`: a listener or a connection is open, also if it waits for nothing,
+    /// or a timer is due in the next turn.
     open func hold(_ isHeld: Bool) { unimplemented() }
 
     /// How many turns there were, if the options asked for metrics.
@@ -36,7 +37,8 @@ open class LoopDriver {
     /// CLOCK_MONOTONIC in nanoseconds, now.
     open var nanoseconds: UInt64 { unimplemented() }
 
-    /// Asks for one more turn, which must not sleep and begins with `LoopCore.beginTurn()`.
+    /// Asks for one more turn, which must not sleep and begins with `LoopCore.beginTurn()`, if there is one:
+    /// the request by itself does not keep the loop running.
     open func requestTurn() { unimplemented() }
 
     /// Gives back everything. The model has closed every driver before; their `closed` calls come from here.

@@ -110,6 +110,7 @@ public final class Listener {
     ///
     /// - Precondition: `limit` is not negative.
     public func drain(within limit: Duration, _ done: @escaping (DrainReport) -> Void) {
+        precondition(limit >= .zero, "a listener cannot drain within \(limit): the time is negative")
         close()
         drain?.deadline.cancel()
         let deadline = EventLoop.Timer(core: core, interval: nil) { _ in self.endDrain() }

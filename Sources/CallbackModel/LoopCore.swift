@@ -24,6 +24,8 @@
     /// What the next turn begins with, in order; nothing where something was withdrawn. Bounded by the open
     /// objects, each of which is in it once at most.
     private var deferred: [Deferred?] = []
+    /// How many timers among them keep the loop running; its connections are held already.
+    private var deferredReferences = 0
     private var round: UInt64 = 0
 
     enum Deferred {
@@ -31,6 +33,16 @@
         case connection(Connection)
         /// A driver of the model's own that has closed.
         case closed(StreamDriver)
+        /// What other threads asked for before the loop ran.
+        case wakes
+
+        var keepsLoop: Bool {
+            switch self {
+            case .timer(let timer): timer.isReferenced
+            case .connection, .closed: false
+            case .wakes: true
+            }
+        }
     }
 
     /// A place in the queue of what was put off.
@@ -59,7 +71,7 @@
         isRunning = true
         defer { isRunning = false }
         // Nothing else may keep the loop running for what was asked before it ran.
-        if !wakes.isEmpty { driver.requestTurn() }
+        if !wakes.isEmpty { putOff(.wakes) }
         try driver.run(mode)
     }
 
@@ -90,37 +102,50 @@
 
     /// The engine calls this where a turn begins, when one was requested.
     package func beginTurn() {
-        if !wakes.isEmpty { woken() }
         let due = deferred
         let dueRound = round
         deferred = []
+        deferredReferences = 0
         round += 1
         for (index, item) in due.enumerated() {
             switch item {
             case .timer(let timer): timer.deferredFired(Ticket(round: dueRound, index: index))
             case .connection(let connection): connection.deliverDeferred()
             case .closed(let driver): driver.closed()
+            case .wakes: woken()
             case nil: continue
             }
         }
         // A callback may have put off more; that waits for the turn after this one.
-        if hasDeferred { driver.requestTurn() }
+        if !deferred.isEmpty { driver.requestTurn() }
+        holdIfNeeded()
     }
-
-    var hasDeferred: Bool { !deferred.isEmpty }
 
     @discardableResult
     func putOff(_ item: Deferred) -> Ticket {
         deferred.append(item)
         driver.requestTurn()
+        if item.keepsLoop { deferredReferencesChange(by: 1) }
         return Ticket(round: round, index: deferred.count - 1)
     }
 
     /// Takes back what was put off, if the turn it waits for has not begun.
     func withdraw(_ ticket: Ticket) {
         guard ticket.round == round else { return }
+        if deferred[ticket.index]?.keepsLoop ?? false { deferredReferencesChange(by: -1) }
         deferred[ticket.index] = nil
         while let last = deferred.last, last == nil { deferred.removeLast() }
+    }
+
+    /// A timer that waits for its turn was referenced, or no longer is.
+    func referenceChanged(of ticket: Ticket, isReferenced: Bool) {
+        guard ticket.round == round else { return }
+        deferredReferencesChange(by: isReferenced ? 1 : -1)
+    }
+
+    private func deferredReferencesChange(by change: Int) {
+        deferredReferences += change
+        holdIfNeeded()
     }
 
     // MARK: Who is alive
@@ -147,7 +172,7 @@
 
     /// A connection that waits for nothing, being paused, is still open, and so the loop must not end.
     private func holdIfNeeded() {
-        let mustHold = !connections.isEmpty || !listeners.isEmpty
+        let mustHold = !connections.isEmpty || !listeners.isEmpty || deferredReferences > 0
         guard mustHold != isHeld else { return }
         isHeld = mustHold
         driver.hold(mustHold)

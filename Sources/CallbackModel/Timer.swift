@@ -42,7 +42,13 @@ extension EventLoop {
 
         /// Whether the timer, while armed, keeps the loop running: true until ``unref()``.
         public private(set) var isReferenced = true {
-            didSet { driver?.setReferenced(isReferenced) }
+            didSet {
+                guard isReferenced != oldValue else { return }
+                driver?.setReferenced(isReferenced)
+                if case .dueNextTurn(let ticket) = state {
+                    core.referenceChanged(of: ticket, isReferenced: isReferenced)
+                }
+            }
         }
 
         /// Keeps the loop running while armed; the default.

@@ -49,6 +49,8 @@ internal import Glibc
         unsafe self.handle = handle
         self.socket = socket.take()
         super.init()
+        // Not before: nobody would close it for a listener that could not be made.
+        spare.open()
         // Retain 1, released in the close callback.
         unsafe handle.pointee.data = Unmanaged.passRetained(self).toOpaque()
     }
@@ -126,6 +128,8 @@ extension LibuvListener {
         var refused = 0
         var shed = 0
         defer {
+            // Lost when another thread was faster; without it clients could no longer be turned away.
+            if socket >= 0 { spare.open() }
             listener.shed(refused, .maxConnections)
             listener.shed(shed, .descriptorLimit)
         }

@@ -39,6 +39,8 @@ internal import Glibc
         unsafe loop.pointee.data = readBuffer
         unsafe putOffHandle = .allocate(capacity: 1)
         unsafe uv_idle_init(loop, putOffHandle)
+        // What was put off keeps the loop by `hold`, or, a timer without a reference, not at all.
+        unsafe putOffHandle.setReferenced(false)
         unsafe holdHandle = .allocate(capacity: 1)
         let holding = unsafe uv_async_init(loop, holdHandle, nil)
         // It fails where the loop's own, made by uv_loop_init, would have failed first.

@@ -100,6 +100,8 @@ internal import Glibc
         guard let listener else { return }
         var shed: [Listener.Shed.Cause: Int] = [:]
         acceptClients(for: listener, &shed)
+        // Lost when another thread was faster; without it clients could no longer be turned away.
+        if spare < 0, state != .closed { spare = Self.openSpare() }
         for (cause, count) in shed { listener.shed(count, cause) }
     }
 

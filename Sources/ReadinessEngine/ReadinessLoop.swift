@@ -188,8 +188,8 @@ package enum PollerKind: Sendable {
     }
 
     package override var isAlive: Bool {
-        isHeld || !attention.isDisjoint(with: [.turnRequested, .closing]) || timers.referencedCount > 0
-            || signals?.isReferenced ?? false || workers.isBusy
+        isHeld || attention.contains(.closing) || timers.referencedCount > 0 || signals?.isReferenced ?? false
+            || workers.isBusy
     }
 
     package override func hold(_ isHeld: Bool) {

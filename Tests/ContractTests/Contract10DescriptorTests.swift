@@ -44,6 +44,7 @@ struct `Contract 10: descriptors` {
                 wasOpen = try? isOpen(kernelName: name ?? "")
             }
         }
+        stage.mayEnd = { lastDescriptor != nil }
         try stage.run { port in
             let client = try PlainClient(port: port)
             try client.send("x")
@@ -92,11 +93,14 @@ struct `Contract 10: descriptors` {
 /// Sixty clients, ten for each ending, on one loop that is let go at the end.
 private func playEveryEnding(_ engine: Engine) throws {
     let endings = `Contract 10: descriptors`.Ending.allCases
+    var closedCount = 0
     let stage = try Stage(engine) { connection in
         connection.onData = { connection, bytes in
             endings[Int(bytes[0])].act(connection)
         }
+        connection.onClose = { _, _ in closedCount += 1 }
     }
+    stage.mayEnd = { closedCount == 60 }
     try stage.run { port in
         for index in 0..<60 {
             let ending = endings[index % endings.count]

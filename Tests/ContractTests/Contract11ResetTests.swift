@@ -32,6 +32,7 @@ struct `Contract 11: reset` {
         let log = ResetLog()
         let stage = try Stage(engine) { log.follow($0) }
         let bytes = pseudoRandomBytes(count: size, seed: 12)
+        stage.mayEnd = { log.reason != nil }
         try stage.run { port in
             let client = try PlainClient(port: port)
             try client.send(bytes)

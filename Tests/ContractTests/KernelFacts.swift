@@ -1,5 +1,6 @@
 import CallbackServer
 import Glibc
+import Synchronization
 import TestSupport
 import Testing
 
@@ -155,7 +156,7 @@ func waitingClients(port: UInt16) -> Int {
 }
 
 /// The TCP port that a descriptor over IPv4 is bound to.
-private func localPort(of descriptor: Int32) -> UInt16? {
+func localPort(of descriptor: Int32) -> UInt16? {
     var address = sockaddr_in()
     var length = socklen_t(MemoryLayout<sockaddr_in>.size)
     let status = withUnsafeMutableBytes(of: &address) { bytes in
@@ -177,4 +178,13 @@ extension EventLoop {
     ) throws -> Listener {
         try listen(on: .ipv4("127.0.0.1", port: 0), options: options, onConnection: onConnection)
     }
+}
+
+/// Something that one thread tells another.
+final class Flag: Sendable {
+    private let value = Atomic(false)
+
+    var isSet: Bool { value.load(ordering: .acquiring) }
+
+    func set() { value.store(true, ordering: .releasing) }
 }

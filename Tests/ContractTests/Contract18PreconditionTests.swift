@@ -1,0 +1,71 @@
+import CallbackServer
+import TestSupport
+import Testing
+
+/// A caller's bug traps with a sentence, which names the value. Each plays in a process of its own, and the
+/// sentence is read from its standard error.
+@Suite(.timeLimit(.minutes(10)))
+struct `Contract 18: preconditions` {
+    @Test(arguments: Engine.allCases)
+    func `a negative delay`(engine: Engine) async {
+        let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { [engine] in
+            let loop = try EventLoop(engine: engine)
+            loop.schedule(after: .milliseconds(-7)) { _ in }
+        }
+        expect(result, "-0.007 seconds", "negative")
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `a negative delay of a timer that is armed again`(engine: Engine) async {
+        let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { [engine] in
+            let loop = try EventLoop(engine: engine)
+            let timer = loop.schedule(after: .seconds(1)) { _ in }
+            timer.reschedule(after: .seconds(-3))
+        }
+        expect(result, "-3.0 seconds", "negative")
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `an interval of less than a millisecond`(engine: Engine) async {
+        let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { [engine] in
+            let loop = try EventLoop(engine: engine)
+            loop.schedule(after: .zero, repeating: .microseconds(500)) { _ in }
+        }
+        expect(result, "0.0005 seconds", "repeat")
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `a run inside a run`(engine: Engine) async {
+        let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { [engine] in
+            let loop = try EventLoop(engine: engine)
+            loop.schedule(after: .zero) { _ in try? loop.run() }
+            try loop.run()
+        }
+        expect(result, "EventLoop.run", "callback of the same loop")
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `options of a connection out of bounds`(engine: Engine) async {
+        let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { [engine] in
+            let stage = try Stage(engine) { connection in connection.options.highWaterMark = -12 }
+            try stage.run { port in _ = try PlainClient(port: port).receiveUntilOver() }
+        }
+        expect(result, "highWaterMark -12", "Connection.options")
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `a negative time to drain, with clients or without`(engine: Engine) async {
+        let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { [engine] in
+            let stage = try Stage(engine)
+            stage.listener.drain(within: .seconds(-2)) { _ in }
+        }
+        expect(result, "-2.0 seconds", "negative")
+    }
+
+    private func expect(
+        _ result: ExitTest.Result?, _ words: String..., sourceLocation: SourceLocation = #_sourceLocation
+    ) {
+        let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+        for word in words { #expect(text.contains(word), "\(text.prefix(500))", sourceLocation: sourceLocation) }
+    }
+}
