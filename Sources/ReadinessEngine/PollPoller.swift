@@ -52,6 +52,7 @@ internal import Glibc
     func wait(milliseconds: Int32) throws(IOError) -> Int {
         ready.removeAll()
         var left = unsafe poll(&entries, nfds_t(entries.count), milliseconds)
+        if left < 0, errno == EINVAL { left = pollOneByOne(milliseconds) }
         if left < 0, errno != EINTR { throw IOError(call: "poll", errno: errno) }
         var index = 0
         while left > 0 {
@@ -63,6 +64,18 @@ internal import Glibc
             index += 1
         }
         return ready.count
+    }
+
+    /// The kernel refuses more entries than the process may have descriptors (poll(2), EINVAL), which a limit that was
+    /// lowered can be less than. Then each is asked alone, at the latest every 10 ms, until the limit has room again.
+    private func pollOneByOne(_ milliseconds: Int32) -> Int32 {
+        var count: Int32 = 0
+        for index in entries.indices {
+            entries[index].revents = 0
+            count += max(0, unsafe poll(&entries[index], 1, 0))
+        }
+        if count == 0, milliseconds != 0 { _ = poll(nil, 0, milliseconds < 0 ? 10 : min(10, milliseconds)) }
+        return count
     }
 
     func event(_ index: Int) -> Event { ready[index] }
