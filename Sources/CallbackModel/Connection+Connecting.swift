@@ -107,7 +107,7 @@ extension Connection {
         openedAt = core.driver.cachedMilliseconds
         lastReadAt = openedAt
         lastWriteAt = openedAt
-        if wasConnecting, let onOpen = rare?.onOpen { core.perform { onOpen(self) } }
+        if wasConnecting, let onOpen = rare?.onOpen { core.perform(.open) { onOpen(self) } }
         begin()
     }
 

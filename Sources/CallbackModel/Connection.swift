@@ -66,6 +66,8 @@
         /// Where the bytes go (``Connection/pipe(to:)``), and where they come from.
         var pipeTarget: Connection?
         var pipeSource: Connection?
+        /// Whether the pipe has paused this source, rather than the user.
+        var isPausedByPipe = false
         /// The race that this connection is an attempt of.
         var race: HostRace?
         /// When ``Connection/close()`` gives up flushing, in milliseconds of the loop's clock.
@@ -186,7 +188,7 @@
     @safe @exclusivity(unchecked) var nextDirty: Unmanaged<Connection>? = nil
 
     /// Bytes in the driver's queue.
-    @safe @exclusivity(unchecked) var queuedByteCount = 0
+    @safe @exclusivity(unchecked) private(set) var queuedByteCount = 0
     @safe @exclusivity(unchecked) var acceptedByteCount: UInt64 = 0
 
     /// Bytes delivered to `onData`.
@@ -233,8 +235,16 @@
         if lifecycle == .starting { lifecycle = .open }
         // A write in the user's first callback may have met a reset: what came before it is still read.
         guard isReadable else { return }
-        if input == .flowing { driver.startReading() }
+        if input == .flowing, !core.isOverloaded { driver.startReading() }
+        if input == .paused { core.watchPaused() }
         timeoutsChanged()
+    }
+
+    /// The driver's queue holds so many bytes now.
+    func setQueuedByteCount(_ count: Int) {
+        let change = count - queuedByteCount
+        queuedByteCount = count
+        if change != 0 { core.queuesChanged(by: change) }
     }
 
     /// Goes on with the driver of an attempt that has opened (`HostRace`).
@@ -252,56 +262,6 @@
     }
 }
 
-// MARK: - Looking
-
-extension Connection {
-    /// Bytes that were written and that the kernel has not taken yet.
-    public var bufferedByteCount: Int {
-        if queuedByteCount > 0 { noteProgress(at: core.driver.cachedMilliseconds) }
-        return queuedByteCount + batchCount
-    }
-
-    /// Bytes that the kernel has taken.
-    public var bytesWritten: UInt64 {
-        acceptedByteCount - UInt64(bufferedByteCount) - bytesUnsent
-    }
-
-    /// How long the connection has been open, or was.
-    public var age: Duration {
-        // After the end the loop may be gone, and its clock with it.
-        let now = lifecycle == .closed ? lastReadAt : core.driver.cachedMilliseconds
-        return .milliseconds(Int64(now - openedAt))
-    }
-
-    /// The descriptor, for logs only; -1 once it is closed.
-    public var descriptor: Int32 {
-        driver.descriptor
-    }
-
-    /// This end's address; nothing once the connection is closed.
-    public var localAddress: SocketAddress? {
-        driver.localAddress
-    }
-
-    /// The options in force. Setting them changes water marks, half-open behaviour and time-outs at once;
-    /// socket options (`noDelay`, buffer sizes, …) take effect when the connection is made.
-    ///
-    /// - Precondition: the values set are within their documented bounds.
-    public var options: Options {
-        get { sharedOptions.value }
-        set {
-            do {
-                try newValue.validate()
-            } catch {
-                preconditionFailure("Connection.options: \(error)")
-            }
-            sharedOptions = SharedOptions(newValue)
-            highWaterMark = Int32(newValue.highWaterMark)
-            timeoutsChanged()
-        }
-    }
-}
-
 // MARK: - Reading
 
 extension Connection {
@@ -310,6 +270,7 @@ extension Connection {
         guard input == .flowing else { return }
         input = .paused
         driver.stopReading()
+        core.watchPaused()
     }
 
     /// Delivers data again after ``pause()``.
@@ -317,11 +278,11 @@ extension Connection {
         guard input == .paused else { return }
         input = .flowing
         lastReadAt = core.driver.cachedMilliseconds
-        if isReadable { driver.startReading() }
+        if isReadable, !core.isOverloaded { driver.startReading() }
         timeoutsChanged()
     }
 
-    private var isReadable: Bool {
+    var isReadable: Bool {
         lifecycle == .open || lifecycle == .readingOut
     }
 
@@ -329,11 +290,24 @@ extension Connection {
     @inline(__always)
     fileprivate func take(_ bytes: Span<UInt8>) {
         guard input == .flowing else { return }
+        if core.isTimed { return takeTimed(bytes) }
         bytesRead &+= UInt64(truncatingIfNeeded: bytes.count)
         deliver(bytes)
         // Behind the callback, so that `bytes` need not be kept for it.
         if watch.contains(.timeouts) { noteRead() }
         core.flushBatch()
+    }
+
+    /// The same, measured.
+    @inline(never)
+    private func takeTimed(_ bytes: Span<UInt8>) {
+        core.noteEvent()
+        let start = core.driver.nanoseconds
+        bytesRead &+= UInt64(truncatingIfNeeded: bytes.count)
+        deliver(bytes)
+        if watch.contains(.timeouts) { noteRead() }
+        core.flushBatch()
+        core.noteCallback(.data, since: start)
     }
 
     @inline(never)
@@ -373,12 +347,14 @@ extension Connection {
         guard input == .flowing else { return }
         input = .ended
         driver.stopReading()
+        core.watchPaused()
         if cause == nil, output == .open { cause = .peerClosed }
-        if let onEnd = rare?.onEnd { core.perform { onEnd(self) } }
+        if let onEnd = rare?.onEnd { core.perform(.end) { onEnd(self) } }
+        endPipe()
         guard lifecycle == .open else { return }
         if output == .ended {
             closeDriver()
-        } else if output == .open, !sharedOptions.value.allowsHalfOpen {
+        } else if output == .open, !sharedOptions.value.allowsHalfOpen, !isPipeTarget {
             end()
         }
     }

@@ -68,7 +68,7 @@ final class HostRace {
     }
 
     private func startNextLater() {
-        let timer = EventLoop.Timer(core: core, interval: nil) { _ in
+        let timer = EventLoop.Timer(core: core, interval: nil, isInternal: true) { _ in
             self.tryNext(after: IOError(call: "connect", errno: IOError.timedOut))
         }
         timer.reschedule(after: options.attemptDelay)
@@ -161,7 +161,7 @@ func interleaved(_ addresses: [SocketAddress]) -> [SocketAddress] {
 
     /// Gives what was queued to the driver that has taken this one's place.
     func handOver(to connection: Connection) {
-        connection.queuedByteCount = 0
+        connection.setQueuedByteCount(0)
         if !queue.isEmpty { connection.handOver(queue.span) }
         if isFinishing { connection.driver.finish() }
         queue = []
