@@ -57,7 +57,7 @@ extension EventLoop {
         let race = HostRace(core: core, options: options)
         try resolve(host: host, port: port) { race.resolved($0) }
         let connection = Connection(
-            core: core, driver: UnconnectedStream(core: core, race: race), listener: nil, remoteAddress: .unnamed,
+            core: core, driver: HostStream(core: core, race: race), listener: nil, remoteAddress: .unnamed,
             options: Connection.SharedOptions(options.connection))
         race.begin(for: connection)
         return connection

@@ -104,13 +104,12 @@
     }
 
     let core: LoopCore
-    /// Replaced once in a connection to a host name, when an address has answered.
-    @safe @exclusivity(unchecked) private(set) var driver: StreamDriver
+    let driver: StreamDriver
     var listener: Listener?
 
     /// The peer's address, also after it has gone; for a Unix socket's client usually unnamed, and so is that of a
     /// host whose addresses are still tried.
-    public private(set) var remoteAddress: SocketAddress
+    public internal(set) var remoteAddress: SocketAddress
 
     /// What may still be written. The one thing that `write` looks at.
     enum Output: UInt8 {
@@ -245,13 +244,6 @@
         let change = count - queuedByteCount
         queuedByteCount = count
         if change != 0 { core.queuesChanged(by: change) }
-    }
-
-    /// Goes on with the driver of an attempt that has opened (`HostRace`).
-    func replaceDriver(by driver: StreamDriver, remoteAddress: SocketAddress) {
-        self.driver = driver
-        self.remoteAddress = remoteAddress
-        driver.serve(self)
     }
 
     func needRare() -> Rare {
