@@ -172,7 +172,7 @@ private final class Reuse {
         try serve(new, payloads)
         for listener in [opener, target, doomed] { listener.close() }
         try loop.run()
-        #expect(failures == [])
+        #expect(failures == [], "\(failures)")
         return newNumbers.intersection(victimNumbers).count
     }
 
