@@ -18,7 +18,8 @@ public enum CloseReason: Hashable, Sendable {
     /// A drain's deadline came first.
     case drainDeadline
     /// A system call failed, other than by the peer's doing.
-    case failed(IOError)
+    // Indirect: each connection has room for its reason, and would have it for an error, eight times as large.
+    indirect case failed(IOError)
 }
 
 /// What a connection waited for too long. The times are in ``Connection/Timeouts``.

@@ -2,7 +2,8 @@
 public enum WriteResult: Hashable, Sendable {
     /// The kernel has taken them all.
     case sent
-    /// The connection closed before it had taken them all.
+    /// The connection closed before it was known to have taken them all: an engine may hear of a write of several
+    /// pieces, of which the last failed, only as a whole.
     case failed(CloseReason)
 }
 
@@ -21,6 +22,11 @@ struct CompletionQueue {
 
     mutating func append(end: UInt64, _ body: @escaping (WriteResult) -> Void) {
         entries.append(Entry(end: end, body: body))
+    }
+
+    /// Takes back what was appended last and cannot be due yet.
+    mutating func removeLast() {
+        entries.removeLast()
     }
 
     func isDue(at position: UInt64) -> Bool {
@@ -48,10 +54,11 @@ extension Connection {
         _ bytes: Span<UInt8>, completion: @escaping (WriteResult) -> Void
     ) -> WriteStatus {
         guard output == .open else { return .closed }
-        // Registered first: the write itself may already fail, which fails the completion with it.
+        // Registered first, since the write itself may already owe it.
         needRare().completions.append(end: acceptedByteCount + UInt64(bytes.count), completion)
         watch.insert(.completions)
         let status = write(bytes)
+        if status == .closed { needRare().completions.removeLast() }
         if bufferedByteCount == 0, output == .open { putOffDelivery() }
         return status
     }

@@ -18,11 +18,11 @@ extension Connection {
     /// sent data that was never read, the kernel sends RST at the close (RFC 2525, 2.17), which may cost the
     /// peer the last bytes: ``end()`` and reading to the end is the safe way to finish.
     public func close() {
-        guard lifecycle == .open || lifecycle == .starting else { return }
+        guard isUsable else { return }
         cause = cause ?? .localClose
         core.flushBatch(of: self)
         // The flush may have failed and closed.
-        guard lifecycle == .open || lifecycle == .starting else { return }
+        guard isUsable else { return }
         if queuedByteCount == 0 { return closeDriver() }
         output = .closed
         input = .closed
@@ -43,6 +43,14 @@ extension Connection {
         guard lifecycle != .closing, lifecycle != .closed else { return }
         cause = cause ?? .localReset
         closeDriver(resetting: true)
+    }
+
+    /// Whether callbacks other than `onClose` may still come.
+    private var isUsable: Bool {
+        switch lifecycle {
+        case .connecting, .starting, .open, .readingOut: true
+        case .flushing, .closing, .closed: false
+        }
     }
 
     // MARK: Causes
@@ -91,10 +99,10 @@ extension Connection {
 
     /// The engine calls this when the descriptor is closed and its memory given back.
     func driverClosed() {
-        lifecycle = .closed
         let reason = cause ?? .localClose
         deliverCompletions(upTo: bytesWritten, .sent)
         deliverCompletions(upTo: .max, .failed(reason))
+        if let race = rare?.race { race.lost(self, reason) }
         listener?.connectionCloses(reason)
         if let onClose { core.perform { onClose(self, reason) } }
         let listener = self.listener
@@ -114,8 +122,10 @@ extension Connection {
         closeDriver()
     }
 
-    private func release() {
+    func release() {
         releaseCallbacks()
+        lifecycle = .closed
+        lastReadAt = core.driver.cachedMilliseconds
         listener = nil
         // Last: the loop's reference may be the only one.
         core.remove(self)
@@ -124,6 +134,7 @@ extension Connection {
     private func releaseCallbacks() {
         onData = nil
         onClose = nil
+        drainCallback = nil
         rare = nil
     }
 }
@@ -134,9 +145,14 @@ extension Connection {
     /// Looks at which time-outs count now and tells the queue when to look again. Called whenever one may
     /// have begun to count; activity alone only moves `lastReadAt` and `lastWriteAt`.
     func timeoutsChanged() {
-        guard lifecycle == .open || isBoundedByClose else { return }
+        guard lifecycle == .open || lifecycle == .connecting || isBoundedByClose else { return }
         let times = sharedOptions.value.timeouts
         let tracks = times.idle != nil || times.read != nil || times.write != nil
+        if tracks, !watch.contains(.timeouts) {
+            // Nobody has noted activity so far: what is past does not count.
+            lastReadAt = core.driver.cachedMilliseconds
+            lastWriteAt = lastReadAt
+        }
         if tracks { watch.insert(.timeouts) } else { watch.remove(.timeouts) }
         guard let deadline = nextTimeout()?.deadline else { return core.timeouts.remove(self) }
         core.timeouts.set(self, deadline: deadline, core: core)
@@ -160,6 +176,10 @@ extension Connection {
             let deadline = start + UInt64(time.wholeMilliseconds) + 1
             if deadline < earliest?.deadline ?? .max { earliest = (kind, deadline) }
         }
+        if lifecycle == .connecting {
+            consider(.connect, times.connect, since: openedAt)
+            return earliest
+        }
         consider(.idle, times.idle, since: max(lastReadAt, lastWriteAt))
         if input == .flowing { consider(.read, times.read, since: lastReadAt) }
         if queuedByteCount > 0 { consider(.write, times.write, since: lastWriteAt) }
@@ -168,19 +188,17 @@ extension Connection {
 
     /// The queue calls this when the deadline it was told has come; `now` is read from the clock.
     func timeoutsDue(now: UInt64) {
-        // A long write is one step to the engine: what it has sent meanwhile shows only here.
-        let queued = lifecycle == .open && queuedByteCount > 0 ? driver.queuedByteCount : queuedByteCount
-        if queued < queuedByteCount {
-            queuedByteCount = queued
-            lastWriteAt = now
-        }
+        noteProgress(at: now)
         guard let (kind, deadline) = nextTimeout(), deadline <= now else { return timeoutsChanged() }
         var action = TimeoutAction.close
         if kind != .close, let onTimeout = rare?.onTimeout {
             core.perform { action = onTimeout(self, kind) }
         }
-        guard lifecycle == .open || isBoundedByClose else { return }
+        guard lifecycle == .open || lifecycle == .connecting || isBoundedByClose else { return }
         switch action {
+        case .keep where kind == .connect:
+            openedAt = now
+            timeoutsChanged()
         case .keep:
             if kind != .write { lastReadAt = now }
             if kind != .read { lastWriteAt = now }

@@ -36,7 +36,7 @@ extension Connection {
             // What was in the way may have failed, or be queued now.
             if output == .open, queuedByteCount == 0, core.batch.append(bytes, of: self) {
                 acceptedByteCount &+= UInt64(bytes.count)
-                return batchCount < highWaterMark ? .flowing : saturate()
+                return batchCount < Int(highWaterMark) ? .flowing : saturate()
             }
         } else {
             core.flushBatch(of: self)
@@ -47,7 +47,7 @@ extension Connection {
             handOver(bytes)
         }
         guard output == .open else { return .closed }
-        return queuedByteCount < highWaterMark ? .flowing : saturate()
+        return queuedByteCount < Int(highWaterMark) ? .flowing : saturate()
     }
 
     fileprivate func saturate() -> WriteStatus {
@@ -92,6 +92,10 @@ extension Connection {
     /// fast peer and an eager `onDrain` would otherwise keep a turn from ending.
     func deliverDeferred() {
         watch.remove(.putOff)
+        if watch.contains(.opened) {
+            watch.remove(.opened)
+            opened()
+        }
         deliverProgress()
     }
 
@@ -101,7 +105,16 @@ extension Connection {
         guard watch.contains(.saturated), output == .open || output == .ending else { return }
         guard bufferedByteCount <= sharedOptions.value.lowWaterMark else { return }
         watch.remove(.saturated)
-        if output == .open, let onDrain = rare?.onDrain { core.perform { onDrain(self) } }
+        if output == .open, let onDrain = drainCallback { core.perform { onDrain(self) } }
+    }
+
+    /// A long write is one step to the engine, told when it is done: how far it is shows only in the driver.
+    func noteProgress(at now: UInt64) {
+        guard queuedByteCount > 0 else { return }
+        let queued = driver.queuedByteCount
+        guard queued < queuedByteCount else { return }
+        queuedByteCount = queued
+        lastWriteAt = now
     }
 
     /// The engine calls this when its queue has become shorter.
@@ -131,7 +144,7 @@ func writeFast(_ connection: Connection, _ bytes: Span<UInt8>) -> WriteStatus {
         connection.core.isInCallback, connection.core.batch.append(bytes, of: connection)
     else { return writeSlowly(connection, bytes) }
     connection.acceptedByteCount &+= UInt64(truncatingIfNeeded: count)
-    return connection.batchCount < connection.highWaterMark ? .flowing : connection.saturate()
+    return connection.batchCount < Int(connection.highWaterMark) ? .flowing : connection.saturate()
 }
 
 /// Not inlined: its registers would be saved for every message.

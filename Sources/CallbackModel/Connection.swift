@@ -13,6 +13,7 @@
     public var onData: ((Connection, Span<UInt8>) -> Void)? {
         get { delivery == .replaced ? rare?.nextOnData : hasDataCallback ? dataCallback.body : nil }
         set {
+            guard lifecycle != .closed else { return }
             if delivery == .idle {
                 setDataCallback(newValue)
             } else {
@@ -22,8 +23,17 @@
         }
     }
 
+    /// The connection that this side began is open, and nothing has been read yet. Runs at most once, first.
+    public var onOpen: ((Connection) -> Void)? {
+        get { rare?.onOpen }
+        set { if lifecycle != .closed { needRare().onOpen = newValue } }
+    }
+
     /// The connection is closed and its descriptor with it. Runs exactly once, last.
-    public var onClose: ((Connection, CloseReason) -> Void)?
+    public var onClose: ((Connection, CloseReason) -> Void)? {
+        // It would never run, and never be released if it captured the connection.
+        didSet { if lifecycle == .closed { onClose = nil } }
+    }
 
     /// The peer has sent FIN and all its data was delivered. Runs at most once. Unless
     /// ``Options/allowsHalfOpen`` is set, the connection then ends itself after its queue is flushed.
@@ -35,8 +45,8 @@
     /// After a write answered ``WriteStatus/saturated``: the queue has fallen to the low water mark. Runs once
     /// for each time the high water mark was reached.
     public var onDrain: ((Connection) -> Void)? {
-        get { rare?.onDrain }
-        set { if lifecycle != .closed { needRare().onDrain = newValue } }
+        get { drainCallback }
+        set { if lifecycle != .closed { drainCallback = newValue } }
     }
 
     /// A time-out of ``Options/timeouts`` has passed. Without this callback the connection closes.
@@ -48,21 +58,29 @@
     /// What few connections have, allocated when first set, so that the others do not pay for it.
     final class Rare {
         var onEnd: ((Connection) -> Void)?
-        var onDrain: ((Connection) -> Void)?
         var onTimeout: ((Connection, TimeoutKind) -> TimeoutAction)?
         var completions = CompletionQueue()
         /// What `onData` was set to while it ran.
         var nextOnData: ((Connection, Span<UInt8>) -> Void)?
+        var onOpen: ((Connection) -> Void)?
+        /// Where the bytes go (``Connection/pipe(to:)``), and where they come from.
+        var pipeTarget: Connection?
+        var pipeSource: Connection?
+        /// The race that this connection is an attempt of.
+        var race: HostRace?
         /// When ``Connection/close()`` gives up flushing, in milliseconds of the loop's clock.
         var closeDeadline: UInt64?
     }
 
     // MARK: State
 
+    // Small ones stand together so that no gap is left between them: an instance is 248 bytes, the most that
+    // glibc's malloc puts into a block of 256. One word more, and each idle connection costs 16 bytes more.
+
     /// `onData`, or a callback that does nothing: never nil, so that calling it asks for nothing.
     @safe @exclusivity(unchecked) private var dataCallback = DataCallback(body: { _, _ in })
-    private var hasDataCallback = false
-    @safe @exclusivity(unchecked) private var delivery = Delivery.idle
+    /// Not in `Rare`: every server that heeds `.saturated` sets it.
+    var drainCallback: ((Connection) -> Void)?
 
     /// Not copyable, so that calling it cannot retain and release what it captured: that would be a tenth of the
     /// cost of a message. While it runs nobody replaces it: `delivery` keeps a new one waiting.
@@ -84,11 +102,13 @@
     }
 
     let core: LoopCore
-    let driver: StreamDriver
+    /// Replaced once in a connection to a host name, when an address has answered.
+    @safe @exclusivity(unchecked) private(set) var driver: StreamDriver
     var listener: Listener?
 
-    /// The peer's address, also after it has gone; for a Unix socket's client usually unnamed.
-    public let remoteAddress: SocketAddress
+    /// The peer's address, also after it has gone; for a Unix socket's client usually unnamed, and so is that of a
+    /// host whose addresses are still tried.
+    public private(set) var remoteAddress: SocketAddress
 
     /// What may still be written. The one thing that `write` looks at.
     enum Output: UInt8 {
@@ -113,6 +133,8 @@
 
     /// How far the connection is from its end.
     enum Lifecycle: UInt8 {
+        /// By this side, and not open yet.
+        case connecting
         /// Before `onConnection` has returned: nothing is read yet.
         case starting
         case open
@@ -122,6 +144,7 @@
         case readingOut
         /// The driver closes; `onClose` follows.
         case closing
+        /// `onClose` has run, and all callbacks are released.
         case closed
     }
 
@@ -140,12 +163,23 @@
         static let timeouts = Watch(rawValue: 4)
         /// The next turn looks at this connection.
         static let putOff = Watch(rawValue: 8)
+        /// It is open, and the next turn tells.
+        static let opened = Watch(rawValue: 16)
     }
 
     @safe @exclusivity(unchecked) var watch: Watch = []
 
-    // The run of this connection in the loop's batch buffer (`WriteBatch`).
+    private var hasDataCallback = false
+    @safe @exclusivity(unchecked) private var delivery = Delivery.idle
+    /// Whether it has bytes in the loop's batch buffer.
     @safe @exclusivity(unchecked) var isDirty = false
+
+    /// The place in the loop's queue of time-outs; -1 for none.
+    var timeoutIndex: Int32 = -1
+    /// Fits: it is 1 GiB at most.
+    @safe @exclusivity(unchecked) var highWaterMark: Int32
+
+    // The run of this connection in the loop's batch buffer (`WriteBatch`).
     @safe @exclusivity(unchecked) var batchStart = 0
     @safe @exclusivity(unchecked) var batchEnd = 0
     var batchCount: Int { batchEnd &- batchStart }
@@ -153,7 +187,6 @@
 
     /// Bytes in the driver's queue.
     @safe @exclusivity(unchecked) var queuedByteCount = 0
-    @safe @exclusivity(unchecked) var highWaterMark: Int
     @safe @exclusivity(unchecked) var acceptedByteCount: UInt64 = 0
 
     /// Bytes delivered to `onData`.
@@ -168,13 +201,12 @@
     var rare: Rare?
     var sharedOptions: SharedOptions
 
-    // The place in the loop's list of connections (`ConnectionList`) and in its queue of time-outs.
+    // The place in the loop's list of connections (`ConnectionList`).
     var nextInLoop: Connection?
     var previousInLoop: Unmanaged<Connection>?
-    var timeoutIndex: Int32 = -1
 
-    // In milliseconds of the loop's clock.
-    let openedAt: UInt64
+    // In milliseconds of the loop's clock. `lastReadAt` of a closed connection is when it closed.
+    var openedAt: UInt64
     @safe @exclusivity(unchecked) var lastReadAt: UInt64
     @safe @exclusivity(unchecked) var lastWriteAt: UInt64
 
@@ -187,7 +219,7 @@
         self.listener = listener
         self.remoteAddress = remoteAddress
         sharedOptions = options
-        highWaterMark = options.value.highWaterMark
+        highWaterMark = Int32(options.value.highWaterMark)
         let now = core.driver.cachedMilliseconds
         openedAt = now
         lastReadAt = now
@@ -205,6 +237,13 @@
         timeoutsChanged()
     }
 
+    /// Goes on with the driver of an attempt that has opened (`HostRace`).
+    func replaceDriver(by driver: StreamDriver, remoteAddress: SocketAddress) {
+        self.driver = driver
+        self.remoteAddress = remoteAddress
+        driver.serve(self)
+    }
+
     func needRare() -> Rare {
         if let rare { return rare }
         let made = Rare()
@@ -218,7 +257,8 @@
 extension Connection {
     /// Bytes that were written and that the kernel has not taken yet.
     public var bufferedByteCount: Int {
-        queuedByteCount + batchCount
+        if queuedByteCount > 0 { noteProgress(at: core.driver.cachedMilliseconds) }
+        return queuedByteCount + batchCount
     }
 
     /// Bytes that the kernel has taken.
@@ -228,7 +268,9 @@ extension Connection {
 
     /// How long the connection has been open, or was.
     public var age: Duration {
-        .milliseconds(Int64(core.driver.cachedMilliseconds - openedAt))
+        // After the end the loop may be gone, and its clock with it.
+        let now = lifecycle == .closed ? lastReadAt : core.driver.cachedMilliseconds
+        return .milliseconds(Int64(now - openedAt))
     }
 
     /// The descriptor, for logs only; -1 once it is closed.
@@ -254,7 +296,7 @@ extension Connection {
                 preconditionFailure("Connection.options: \(error)")
             }
             sharedOptions = SharedOptions(newValue)
-            highWaterMark = newValue.highWaterMark
+            highWaterMark = Int32(newValue.highWaterMark)
             timeoutsChanged()
         }
     }

@@ -9,7 +9,7 @@
 @_spi(Engine)
 open class LoopDriver {
     /// Who is told when a turn begins; outlives the driver.
-    package final weak var core: LoopCore?
+    package final unowned var core: LoopCore?
 
     /// For subclasses.
     public init() {}
@@ -49,6 +49,31 @@ open class LoopDriver {
         on address: SocketAddress, options: Listener.Options
     ) throws(IOError) -> ListenerDriver { unimplemented() }
 
+    /// A listening socket that somebody else has bound and that is now the driver's, unless this throws.
+    open func adoptListener(
+        _ descriptor: Int32, options: Listener.Options
+    ) throws(IOError) -> ListenerDriver { unimplemented() }
+
+    /// A socket that can be connected to `address`, bound to `local` if that is given.
+    open func makeStream(
+        for address: SocketAddress, from local: SocketAddress?, options: Connection.Options
+    ) throws(IOError) -> StreamDriver { unimplemented() }
+
+    /// A stream socket that somebody else has connected and that is now the driver's, unless this throws; and
+    /// its peer's address.
+    open func adoptStream(
+        _ descriptor: Int32, options: Connection.Options
+    ) throws(IOError) -> (StreamDriver, SocketAddress) { unimplemented() }
+
+    /// Makes the loop call `LoopCore.woken()` soon; the one thing here that any thread may call, until `shutDown`.
+    open var wake: @Sendable () -> Void { unimplemented() }
+
+    /// Runs `work` on a thread of a pool, then `then` on the loop, once, unless the loop is shut down first. The
+    /// loop runs until then.
+    open func offload(
+        _ work: @escaping @Sendable () -> Void, _ then: @escaping () -> Void
+    ) throws(IOError) { unimplemented() }
+
     /// A timer at rest.
     open func makeTimer() -> TimerDriver { unimplemented() }
 
@@ -69,7 +94,7 @@ open class ListenerDriver {
     public init() {}
 
     /// Who is told; set by the model before anything can happen. Outlives the driver's `closed` call.
-    package final weak var listener: Listener?
+    package final unowned var listener: Listener?
 
     /// The address the kernel bound, with the port it chose.
     open var localAddress: SocketAddress { unimplemented() }
@@ -104,6 +129,12 @@ open class ListenerDriver {
         unsafe connection?._withUnsafeGuaranteedRef { body($0) }
     }
 
+    /// The connection that `connect` began is open.
+    package final func opened() { tell { $0.opened() } }
+
+    /// The connection that `connect` began has failed.
+    package final func connectFailed(_ error: IOError) { tell { $0.connectFailed(error) } }
+
     /// What one read brought: never nothing, in the loop's buffer.
     @inlinable package final func received(_ bytes: Span<UInt8>) {
         // Only a connection starts the reading, so there is one: a check would be made for each message.
@@ -126,13 +157,25 @@ open class ListenerDriver {
     package final func outputEnded(_ error: IOError?) { tell { $0.outputEnded(error) } }
 
     /// The descriptor is closed and its memory given back.
-    package final func closed() { tell { $0.driverClosed() } }
+    package final func closed() {
+        // The loop lets go of the connection in this call and may be its last owner: with no reference of our own,
+        // it would be gone before its last line has run.
+        guard let connection = unsafe connection?.takeUnretainedValue() else { return }
+        withExtendedLifetime(connection) { connection.driverClosed() }
+    }
 
     /// The descriptor, for logs; -1 once it is closed.
     open var descriptor: Int32 { unimplemented() }
 
     /// This end's address; nothing once the descriptor is closed.
     open var localAddress: SocketAddress? { unimplemented() }
+
+    /// Begins to connect. Bytes are queued until the connection is open.
+    open func connect(to address: SocketAddress) -> ConnectOutcome { unimplemented() }
+
+    /// Why the connection is no more, if it is: a positive errno. For connections that do not read, to which the
+    /// kernel tells nothing.
+    open var loss: Int32? { unimplemented() }
 
     /// Sends what the kernel takes at once, unless something is queued before it, and queues a copy of the rest.
     ///
@@ -158,6 +201,16 @@ open class ListenerDriver {
     open func close(resetting: Bool) { unimplemented() }
 }
 
+/// What came of the call that begins to connect.
+@_spi(Engine)
+public enum ConnectOutcome {
+    /// It is open already.
+    case connected
+    /// `StreamDriver.opened` or `connectFailed` follows in a later callback.
+    case inProgress
+    case failed(IOError)
+}
+
 /// One timer, in whole milliseconds of the loop's clock.
 @_spi(Engine)
 open class TimerDriver {
@@ -165,7 +218,7 @@ open class TimerDriver {
     public init() {}
 
     /// Who is told; the loop owns the timer while it is armed.
-    package final weak var timer: EventLoop.Timer?
+    package final unowned var timer: EventLoop.Timer?
 
     /// Fires once, in the first turn that sees the clock at or after `deadline`; replaces an earlier deadline.
     open func start(deadline: UInt64) { unimplemented() }
@@ -187,7 +240,7 @@ open class SignalDriver {
     public init() {}
 
     /// Who is told; the loop owns the watcher until it is cancelled.
-    package final weak var watcher: EventLoop.SignalWatcher?
+    package final unowned var watcher: EventLoop.SignalWatcher?
 
     /// Whether the watcher keeps the loop running.
     open func setReferenced(_ referenced: Bool) { unimplemented() }

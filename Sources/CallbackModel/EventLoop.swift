@@ -49,7 +49,7 @@ public final class EventLoop {
 
     /// Whether anything is left that keeps ``run(_:)`` running.
     public var isAlive: Bool {
-        core.driver.isAlive
+        !core.wakes.isEmpty || core.driver.isAlive
     }
 
     /// The monotonic clock in whole milliseconds, as this turn last read it: cheap, and the same for callbacks
@@ -66,7 +66,22 @@ public final class EventLoop {
         on address: SocketAddress, options: Listener.Options = .init(),
         onConnection: @escaping (Connection) -> Void
     ) throws(IOError) -> Listener {
-        try Listener(core: core, address: address, options: options, onConnection: onConnection)
+        try Listener(core: core, options: options, onConnection: onConnection) { () throws(IOError) in
+            try core.driver.makeListener(on: address, options: options)
+        }
+    }
+
+    /// Takes over a listening stream socket: from a parent process, or from systemd (sd_listen_fds(3)).
+    ///
+    /// Its address, backlog and options stay as they are, and so does a Unix socket's file when it closes. The loop
+    /// owns the descriptor from now on, unless this throws: ENOTSOCK, or EINVAL for one that is not listening.
+    public func listen(
+        adopting descriptor: Int32, options: Listener.Options = .init(),
+        onConnection: @escaping (Connection) -> Void
+    ) throws(IOError) -> Listener {
+        try Listener(core: core, options: options, onConnection: onConnection) { () throws(IOError) in
+            try core.driver.adoptListener(descriptor, options: options)
+        }
     }
 
     /// Finds the addresses of `host`, a name or a numeric address, without blocking the loop (getaddrinfo(3)).
@@ -174,7 +189,8 @@ extension Duration {
     package var wholeMilliseconds: Int64 {
         let limit = Self.longestMilliseconds
         let (seconds, attoseconds) = components
-        guard abs(seconds) < limit / 1000 else { return seconds < 0 ? -limit : limit }
+        // `magnitude`, since `abs` traps on the least number of seconds.
+        guard seconds.magnitude < limit / 1000 else { return seconds < 0 ? -limit : limit }
         let attosecondsPerMillisecond: Int64 = 1_000_000_000_000_000
         let (whole, rest) = attoseconds.quotientAndRemainder(dividingBy: attosecondsPerMillisecond)
         return seconds * 1000 + whole + (rest > 0 ? 1 : 0)

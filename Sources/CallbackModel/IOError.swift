@@ -51,6 +51,9 @@ public struct IOError: Error, Hashable, Sendable, CustomStringConvertible {
 }
 
 extension IOError {
+    static let timedOut = ETIMEDOUT
+    static let noAddress = EADDRNOTAVAIL
+
     /// Whether a peer's reset is what stands behind this error, whichever call met it first.
     ///
     /// After a reset arrives, the kernel gives ECONNRESET to the first call and EPIPE to later writes

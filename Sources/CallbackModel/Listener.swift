@@ -6,13 +6,20 @@ public final class Listener {
     public let localAddress: SocketAddress
 
     /// Clients were turned away. Runs once per wake-up in which that happened, with the exact count.
-    public var onShed: ((Listener, Shed) -> Void)?
+    public var onShed: ((Listener, Shed) -> Void)? {
+        // Here and below: it would never run, and never be released if it captured the listener.
+        didSet { if state == .closed { onShed = nil } }
+    }
 
     /// Accepting failed for a reason other than limits; it is tried again after a pause of 10 ms, doubling to 1 s.
-    public var onError: ((Listener, IOError) -> Void)?
+    public var onError: ((Listener, IOError) -> Void)? {
+        didSet { if state == .closed { onError = nil } }
+    }
 
     /// The socket is closed. Runs once, after ``close()``; the callbacks are released then.
-    public var onClose: ((Listener) -> Void)?
+    public var onClose: ((Listener) -> Void)? {
+        didSet { if state == .closed { onClose = nil } }
+    }
 
     /// How many connections of this listener are open.
     public private(set) var connectionCount = 0
@@ -38,6 +45,9 @@ public final class Listener {
         case backingOff
         /// `maxConnections` are open, and the rest wait in the backlog.
         case full
+        /// By ``close()``; `onClose` follows.
+        case closing
+        /// `onClose` has run, and all callbacks are released.
         case closed
     }
 
@@ -48,11 +58,13 @@ public final class Listener {
     /// 50 ms: at the descriptor limit clients must be served again within 100 ms of a descriptor being freed.
     static let descriptorBackOff: Int64 = 50
 
+    /// `makeDriver` is called once the options are known to be good.
     init(
-        core: LoopCore, address: SocketAddress, options: Options, onConnection: @escaping (Connection) -> Void
+        core: LoopCore, options: Options, onConnection: @escaping (Connection) -> Void,
+        makeDriver: () throws(IOError) -> ListenerDriver
     ) throws(IOError) {
         try options.validate()
-        let driver = try core.driver.makeListener(on: address, options: options)
+        let driver = try makeDriver()
         self.core = core
         self.options = options
         self.driver = driver
@@ -66,7 +78,7 @@ public final class Listener {
 
     /// Leaves new clients in the kernel's backlog until ``resume()``.
     public func pause() {
-        guard state != .closed else { return }
+        guard isOpen else { return }
         enter(.paused)
     }
 
@@ -78,9 +90,16 @@ public final class Listener {
 
     /// Stops listening. Clients in the backlog are reset by the kernel; open connections stay open.
     public func close() {
-        guard state != .closed else { return }
-        enter(.closed)
+        guard isOpen else { return }
+        enter(.closing)
         driver.close()
+    }
+
+    private var isOpen: Bool {
+        switch state {
+        case .accepting, .paused, .backingOff, .full: true
+        case .closing, .closed: false
+        }
     }
 
     /// Stops listening, lets the open connections finish, and closes those that have not after `limit`, with
@@ -94,7 +113,7 @@ public final class Listener {
         precondition(limit >= .zero, "a listener cannot drain within \(limit): the time is negative")
         close()
         drain?.deadline.cancel()
-        let deadline = EventLoop.Timer(core: core, interval: nil) { [weak self] _ in self?.endDrain() }
+        let deadline = EventLoop.Timer(core: core, interval: nil) { _ in self.endDrain() }
         drain = Drain(deadline: deadline, report: drain?.report ?? DrainReport(), done: done)
         // Already empty: still later, since no callback runs inside a call.
         deadline.reschedule(after: connectionCount == 0 ? .zero : limit)
@@ -175,9 +194,8 @@ public final class Listener {
         let delay = isDescriptorLimit ? Self.descriptorBackOff : backOff
         if !isDescriptorLimit { backOff = min(2 * backOff, Self.longestBackOff) }
         enter(.backingOff)
-        retry = EventLoop.Timer(core: core, interval: nil) { [weak self] _ in
-            guard let self, self.state == .backingOff else { return }
-            self.enter(.accepting)
+        retry = EventLoop.Timer(core: core, interval: nil) { _ in
+            if self.state == .backingOff { self.enter(.accepting) }
         }
         retry?.reschedule(after: .milliseconds(delay))
         if let onError { core.perform { onError(self, error) } }
@@ -187,6 +205,7 @@ public final class Listener {
     package func driverClosed() {
         if let onClose { core.perform { onClose(self) } }
         abandonCallbacks()
+        state = .closed
         core.remove(self)
     }
 

@@ -31,9 +31,17 @@
     enum Deferred {
         case timer(EventLoop.Timer)
         case connection(Connection)
+        /// A driver of the model's own that has closed.
+        case closed(StreamDriver)
+        /// What other threads asked for before the loop ran.
+        case wakes
 
         var keepsLoop: Bool {
-            if case .timer(let timer) = self { timer.isReferenced } else { false }
+            switch self {
+            case .timer(let timer): timer.isReferenced
+            case .connection, .closed: false
+            case .wakes: true
+            }
         }
     }
 
@@ -43,8 +51,12 @@
         fileprivate let index: Int
     }
 
+    /// What other threads want done here.
+    let wakes: WakeQueue
+
     init(driver: LoopDriver) {
         self.driver = driver
+        wakes = WakeQueue(wake: driver.wake)
         driver.core = self
     }
 
@@ -58,6 +70,8 @@
         precondition(!isRunning, "EventLoop.run was called from inside a callback of the same loop")
         isRunning = true
         defer { isRunning = false }
+        // Nothing else may keep the loop running for what was asked before it ran.
+        if !wakes.isEmpty { putOff(.wakes) }
         try driver.run(mode)
     }
 
@@ -81,6 +95,11 @@
         batch.flush(connection)
     }
 
+    /// The engine calls this, some time after `LoopDriver.wake`: runs what other threads have asked for so far.
+    package func woken() {
+        for body in wakes.takeAll() { perform(body) }
+    }
+
     /// The engine calls this where a turn begins, when one was requested.
     package func beginTurn() {
         let due = deferred
@@ -92,6 +111,8 @@
             switch item {
             case .timer(let timer): timer.deferredFired(Ticket(round: dueRound, index: index))
             case .connection(let connection): connection.deliverDeferred()
+            case .closed(let driver): driver.closed()
+            case .wakes: woken()
             case nil: continue
             }
         }
@@ -165,12 +186,14 @@
     /// Closes everything without calling anyone: callbacks run only inside `run`.
     func shutDown() {
         isShutDown = true
+        wakes.close()
         for timer in timers.values { timer.cancel() }
         for watcher in watchers.values { watcher.cancel() }
         for listener in listeners.values { listener.abandon() }
         connections.forEach { $0.abandon() }
         timeouts.shutDown()
         driver.shutDown()
+        for case .closed(let driver)? in deferred { driver.closed() }
         deferred = []
         assert(connections.isEmpty && listeners.isEmpty, "the engine has lost a `closed` call")
     }

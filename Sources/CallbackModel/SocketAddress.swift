@@ -81,7 +81,7 @@ public struct SocketAddress: Hashable, Sendable {
             self = try .unix(abstract: String(text.dropFirst(6)))
         } else if text.hasPrefix("unix:") {
             self = try .unix(path: String(text.dropFirst(5)))
-        } else if let colon = text.lastIndex(of: ":"), let port = Int(text[text.index(after: colon)...]) {
+        } else if let colon = text.lastIndex(of: ":"), let port = Self.port(in: text[text.index(after: colon)...]) {
             let host = text[..<colon]
             if host.hasPrefix("["), host.hasSuffix("]") {
                 self = try .ipv6(String(host.dropFirst().dropLast()), port: port)
@@ -91,6 +91,11 @@ public struct SocketAddress: Hashable, Sendable {
         } else {
             throw .invalid("parse", "\"\(text)\" is no socket address")
         }
+    }
+
+    /// `Int` alone would take a sign for part of a port.
+    private static func port(in text: Substring) -> Int? {
+        text.utf8.allSatisfy { (0x30...0x39).contains($0) } ? Int(text) : nil
     }
 
     /// The port, from 0 to 65535; nothing for Unix-domain sockets.

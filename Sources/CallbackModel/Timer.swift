@@ -1,3 +1,5 @@
+internal import Glibc
+
 extension EventLoop {
     /// A callback at a time, once or again and again; made by ``EventLoop/schedule(after:repeating:_:)``.
     public final class Timer {
@@ -175,6 +177,10 @@ extension EventLoop {
         init(
             core: LoopCore, signal: Signal, body: @escaping (SignalWatcher) -> Void
         ) throws(IOError) {
+            // Cancelled, it would have its default action again, and a peer that goes away would end the process.
+            guard signal.rawValue != SIGPIPE else {
+                throw .invalid("sigaction", "signal \(SIGPIPE), SIGPIPE, is ignored while there are loops")
+            }
             self.core = core
             self.signal = signal
             self.body = body

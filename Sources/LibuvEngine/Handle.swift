@@ -4,6 +4,7 @@ internal import CLibuv
 ///
 /// Its memory belongs to libuv from its init call until its close callback, and goes back only there.
 protocol UVHandle: ~Copyable {}
+extension uv_async_t: UVHandle {}
 extension uv_idle_t: UVHandle {}
 extension uv_poll_t: UVHandle {}
 extension uv_prepare_t: UVHandle {}

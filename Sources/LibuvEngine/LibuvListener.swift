@@ -13,20 +13,37 @@ internal import Glibc
     private let isUnix: Bool
     private var handle: UnsafeMutablePointer<uv_poll_t>?
     private var socket: Int32
-    private var spare = SpareDescriptor()
+    private var spare: SpareDescriptor
     private let file: UnixSocketFile?
 
-    init(loop: LibuvLoop, address: SocketAddress, options: Listener.Options) throws(IOError) {
+    convenience init(loop: LibuvLoop, address: SocketAddress, options: Listener.Options) throws(IOError) {
         let socket = try Socket(family: address.family, about: address)
-        file = try Self.prepare(socket, address, options)
+        let file = try Self.prepare(socket, address, options)
+        try self.init(loop: loop, adopting: socket, address, options, file: file)
+    }
+
+    /// Takes over a socket that is listening on `address`.
+    init(
+        loop: LibuvLoop, adopting socket: consuming Socket, _ address: SocketAddress, _ options: Listener.Options,
+        file: UnixSocketFile? = nil
+    ) throws(IOError) {
+        self.file = file
         self.loop = loop
         self.options = options
         self.isUnix = address.family == AF_UNIX
         self.address = LibuvEngine.localAddress(of: socket.number) ?? address
+        do throws(IOError) {
+            spare = try SpareDescriptor()
+        } catch {
+            file?.remove()
+            throw error.about(address)
+        }
         let handle = UnsafeMutablePointer<uv_poll_t>.allocate(capacity: 1)
         let status = unsafe uv_poll_init(loop.loop, handle, socket.number)
         guard status == 0 else {
             unsafe handle.deallocate()
+            spare.close()
+            file?.remove()
             throw IOError(uv: status, call: "uv_poll_init", address: address)
         }
         unsafe self.handle = handle
@@ -73,7 +90,8 @@ internal import Glibc
         guard let handle = unsafe handle else { return }
         let status = unsafe uv_poll_start(handle, Int32(UV_READABLE.rawValue)) { handle, status, _ in
             guard let data = unsafe handle?.pointee.data else { return }
-            unsafe Unmanaged<LibuvListener>.fromOpaque(data).takeUnretainedValue().acceptWaiting()
+            let listener = unsafe Unmanaged<LibuvListener>.fromOpaque(data).takeUnretainedValue()
+            if status == 0 { listener.acceptWaiting() } else { listener.pollFailed(status) }
         }
         precondition(status == 0, "uv_poll_start: \(status)")
     }
@@ -153,6 +171,11 @@ extension LibuvListener {
         }
     }
 
+    /// libuv has stopped the handle; accepting is tried again after a pause, which starts it anew.
+    private func pollFailed(_ status: CInt) {
+        listener?.acceptFailed(IOError(uv: status, call: "poll", address: address))
+    }
+
     /// Gives up the spare descriptor for a moment, so that one waiting client can be taken and sent away.
     private func shedOne() -> AcceptResult {
         spare.close()
@@ -171,6 +194,12 @@ extension LibuvListener {
 /// A descriptor kept for the day when there is no other: /dev/null, which is always there.
 private struct SpareDescriptor {
     private var descriptor: Int32 = -1
+
+    /// Throws what open(2) does, since without it clients could not be turned away at the limit.
+    init() throws(IOError) {
+        open()
+        guard descriptor >= 0 else { throw IOError(call: "open", errno: errno) }
+    }
 
     mutating func open() {
         guard descriptor < 0 else { return }

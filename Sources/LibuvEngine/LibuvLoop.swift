@@ -1,6 +1,7 @@
 internal import CLibuv
 internal import CLinux
 @_spi(Engine) package import CallbackModel
+internal import Glibc
 
 /// The loop over `uv_loop_t`.
 ///
@@ -13,16 +14,20 @@ internal import CLinux
     // Allocated in `init`, given back in `shutDown`, after libuv has called back for every handle.
     let loop: UnsafeMutablePointer<uv_loop_t>
     private let putOffHandle: UnsafeMutablePointer<uv_idle_t>
-    private let holdHandle: UnsafeMutablePointer<uv_timer_t>
+    private let holdHandle: UnsafeMutablePointer<uv_async_t>
     private let turnHandle: UnsafeMutablePointer<uv_prepare_t>
+    private let wakeHandle: UnsafeMutablePointer<uv_async_t>
     private var turns: UInt64 = 0
     private let readBuffer: UnsafeMutableRawPointer
     /// The questions under way, to be cancelled when the loop is let go.
     private var resolves: [ObjectIdentifier: LibuvResolve] = [:]
+    private var works: [ObjectIdentifier: LibuvWork] = [:]
 
     /// A loop with nothing in it. Throws EMFILE, ENFILE or ENOMEM: waiting costs libuv a few descriptors.
     package init(options: EventLoop.Options) throws(IOError) {
         linux_ignore_sigpipe()
+        occupyStandardDescriptors()
+        try requireFreeDescriptors()
         unsafe loop = .allocate(capacity: 1)
         let status = unsafe uv_loop_init(loop)
         guard status == 0 else {
@@ -37,10 +42,21 @@ internal import CLinux
         // What was put off keeps the loop by `hold`, or, a timer without a reference, not at all.
         unsafe putOffHandle.setReferenced(false)
         unsafe holdHandle = .allocate(capacity: 1)
-        unsafe uv_timer_init(loop, holdHandle)
+        let holding = unsafe uv_async_init(loop, holdHandle, nil)
+        // It fails where the loop's own, made by uv_loop_init, would have failed first.
+        precondition(holding == 0, "uv_async_init: \(holding)")
+        unsafe holdHandle.setReferenced(false)
         unsafe turnHandle = .allocate(capacity: 1)
         unsafe uv_prepare_init(loop, turnHandle)
+        unsafe wakeHandle = .allocate(capacity: 1)
+        // It cannot fail: the loop has a descriptor for such handles since uv_loop_init.
+        unsafe uv_async_init(loop, wakeHandle) { handle in
+            guard let data = unsafe handle?.pointee.data else { return }
+            unsafe Unmanaged<LibuvLoop>.fromOpaque(data).takeUnretainedValue().core?.woken()
+        }
+        unsafe wakeHandle.setReferenced(false)
         super.init()
+        unsafe wakeHandle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
         unsafe putOffHandle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
         if options.collectsMetrics { countTurns() }
     }
@@ -65,14 +81,11 @@ internal import CLinux
         unsafe uv_loop_alive(loop) != 0
     }
 
-    /// A timer for the end of time: libuv ends a run when no active handle is left, and one that is neither read
-    /// nor written counts as inactive.
+    /// libuv ends a run when no active handle is left, and one that is neither read nor written counts as
+    /// inactive. An async handle is always active and, if nobody sends to it, costs a turn nothing; an armed timer
+    /// would be looked at in each.
     package override func hold(_ isHeld: Bool) {
-        if isHeld {
-            unsafe uv_timer_start(holdHandle, { _ in }, UInt64(Duration.longestMilliseconds), 0)
-        } else {
-            unsafe uv_timer_stop(holdHandle)
-        }
+        unsafe holdHandle.setReferenced(isHeld)
     }
 
     package override var turnCount: UInt64 { turns }
@@ -106,8 +119,10 @@ internal import CLinux
 
     package override func shutDown() {
         unsafe putOffHandle.close { unsafe $0.deallocateHandle(of: uv_idle_t.self) }
-        unsafe holdHandle.close { unsafe $0.deallocateHandle(of: uv_timer_t.self) }
+        unsafe holdHandle.close { unsafe $0.deallocateHandle(of: uv_async_t.self) }
         unsafe turnHandle.close { unsafe $0.deallocateHandle(of: uv_prepare_t.self) }
+        unsafe wakeHandle.close { unsafe $0.deallocateHandle(of: uv_async_t.self) }
+        for work in works.values { work.cancel() }
         for resolve in resolves.values { resolve.cancel() }
         // Only closes are left, and resolver threads that cannot be stopped. Each turn delivers those that were under way when it began.
         while unsafe uv_run(loop, UV_RUN_ONCE) != 0 {}
@@ -123,6 +138,51 @@ internal import CLinux
         on address: SocketAddress, options: Listener.Options
     ) throws(IOError) -> ListenerDriver {
         try LibuvListener(loop: self, address: address, options: options)
+    }
+
+    package override func adoptListener(
+        _ descriptor: Int32, options: Listener.Options
+    ) throws(IOError) -> ListenerDriver {
+        let address = try checkAdoptable(descriptor, isListening: true)
+        return try LibuvListener(loop: self, adopting: Socket(adopting: descriptor), address, options)
+    }
+
+    package override func makeStream(
+        for address: SocketAddress, from local: SocketAddress?, options: Connection.Options
+    ) throws(IOError) -> StreamDriver {
+        let isUnix = address.family == AF_UNIX
+        let socket = try Socket(family: address.family, about: address)
+        applyOptions(options, to: socket.number, isTCP: !isUnix)
+        if let local { try socket.bind(to: local) }
+        return try unsafe LibuvStream(loop: loop, adopting: socket, isUnix: isUnix)
+    }
+
+    package override func adoptStream(
+        _ descriptor: Int32, options: Connection.Options
+    ) throws(IOError) -> (StreamDriver, SocketAddress) {
+        let address = try checkAdoptable(descriptor, isListening: false)
+        let isUnix = address.family == AF_UNIX
+        applyOptions(options, to: descriptor, isTCP: !isUnix)
+        let socket = Socket(adopting: descriptor)
+        return (try unsafe LibuvStream(loop: loop, adopting: socket, isUnix: isUnix), address)
+    }
+
+    package override var wake: @Sendable () -> Void {
+        // As a number, since a pointer does not cross threads; the model calls it only while the handle is open.
+        let handle = unsafe UInt(bitPattern: wakeHandle)
+        return { unsafe uv_async_send(UnsafeMutablePointer(bitPattern: handle)) }
+    }
+
+    package override func offload(
+        _ work: @escaping @Sendable () -> Void, _ then: @escaping () -> Void
+    ) throws(IOError) {
+        let work = LibuvWork(work: work, owner: self, then: then)
+        try unsafe work.start(on: loop)
+        works[ObjectIdentifier(work)] = work
+    }
+
+    func forget(_ work: LibuvWork) {
+        works[ObjectIdentifier(work)] = nil
     }
 
     package override func makeTimer() -> TimerDriver {
@@ -150,5 +210,26 @@ extension IOError {
     /// libuv's errors are negative errnos on Unix (libuv documentation, "Error handling").
     init(uv status: CInt, call: String, address: SocketAddress? = nil) {
         self.init(call: call, errno: -status, address: address)
+    }
+}
+
+/// libuv never closes descriptors 0 to 2, and aborts when it is to close one of its own that has such a number
+/// (`uv__close`). A process that was started without them gets /dev/null there, before a socket can.
+private func occupyStandardDescriptors() {
+    for number in STDIN_FILENO...STDERR_FILENO where fcntl(number, F_GETFD) < 0 {
+        // Takes just this number: those below are open, and open(2) gives the lowest.
+        _ = unsafe open("/dev/null", O_RDWR)
+    }
+}
+
+/// libuv's first loop takes five descriptors (epoll, a counter, a pipe for signals, /dev/null), and aborts the process
+/// when it gets the first of them but not the others.
+private func requireFreeDescriptors() throws(IOError) {
+    var taken: [Int32] = []
+    defer { for descriptor in taken { _ = Glibc.close(descriptor) } }
+    for _ in 0..<5 {
+        let descriptor = unsafe open("/dev/null", O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw IOError(call: "open", errno: errno) }
+        taken.append(descriptor)
     }
 }

@@ -9,7 +9,7 @@ internal import Glibc
     private let request = UnsafeMutablePointer<uv_getaddrinfo_t>.allocate(capacity: 1)
     private let host: String
     private let port: UInt16
-    private weak var owner: LibuvLoop?
+    private unowned let owner: LibuvLoop
     private var answer: Answer?
 
     init(host: String, port: UInt16, owner: LibuvLoop, answer: @escaping Answer) {
@@ -50,7 +50,7 @@ internal import Glibc
     }
 
     private func done(_ status: CInt, _ list: UnsafeMutablePointer<addrinfo>?) {
-        owner?.forget(self)
+        owner.forget(self)
         guard let answer else { return }
         if status != 0 { return answer(.failure(Self.error(status, host))) }
         var addresses: [SocketAddress] = []

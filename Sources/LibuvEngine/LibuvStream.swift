@@ -10,14 +10,15 @@ internal import Glibc
 @safe final class LibuvStream: StreamDriver {
     private var handle: UnsafeMutablePointer<uv_stream_t>?
     private var socket: Int32
-    private var pending: PendingWrites? {
-        didSet { mustQueue = pending != nil || output != .open }
-    }
-    private var output = Output.open {
-        didSet { mustQueue = pending != nil || output != .open }
-    }
-    /// Whether `send` may not call the kernel: the two states above in one, for the path of every message.
+    private var pending: PendingWrites? { didSet { updateMustQueue() } }
+    private var output = Output.open { didSet { updateMustQueue() } }
+    private var isConnecting = false { didSet { updateMustQueue() } }
+    /// Whether `send` may not call the kernel: the three states above in one, for the path of every message.
     private var mustQueue = false
+
+    private func updateMustQueue() {
+        mustQueue = pending != nil || output != .open || isConnecting
+    }
 
     private enum Output {
         case open
@@ -29,7 +30,7 @@ internal import Glibc
         case poisoned
     }
 
-    /// Adopts a connected, non-blocking socket, which it owns also when this throws.
+    /// Adopts a non-blocking socket, connected or to be connected, which it owns also when this throws.
     init(
         loop: UnsafeMutablePointer<uv_loop_t>, adopting socket: consuming Socket, isUnix: Bool
     ) throws(IOError) {
@@ -69,6 +70,49 @@ internal import Glibc
 
     override var localAddress: SocketAddress? {
         socket >= 0 ? LibuvEngine.localAddress(of: socket) : nil
+    }
+
+    // MARK: Connecting
+
+    override func connect(to address: SocketAddress) -> ConnectOutcome {
+        guard let handle = unsafe handle else { return .failed(IOError(call: "connect", errno: EBADF)) }
+        if unsafe uv_handle_get_type(handle.asHandle) == UV_NAMED_PIPE {
+            // Not uv_pipe_connect: it knows no abstract names before 1.46.
+            let error = unsafe address.withSockaddr { unsafe Glibc.connect(socket, $0, $1) == 0 ? 0 : errno }
+            return error == 0 ? .connected : .failed(IOError(call: "connect", errno: error))
+        }
+        // Given back in its callback, which always comes, at the latest with ECANCELED from uv_close.
+        let request = UnsafeMutablePointer<uv_connect_t>.allocate(capacity: 1)
+        let status = unsafe address.withSockaddr { address, _ in
+            unsafe uv_tcp_connect(request, tcp, address) { request, status in
+                guard let request = unsafe request else { return }
+                let data = unsafe request.pointee.handle.pointee.data
+                unsafe request.deallocate()
+                guard let data = unsafe data else { return }
+                unsafe Unmanaged<LibuvStream>.fromOpaque(data)._withUnsafeGuaranteedRef { $0.didConnect(status) }
+            }
+        }
+        guard status == 0 else {
+            unsafe request.deallocate()
+            return .failed(IOError(uv: status, call: "connect"))
+        }
+        isConnecting = true
+        return .inProgress
+    }
+
+    private func didConnect(_ status: CInt) {
+        guard unsafe handle != nil else { return }
+        isConnecting = false
+        if status != 0 { return connectFailed(IOError(uv: status, call: "connect")) }
+        if pending != nil { writePending() } else if output == .finishing { shutDown() }
+        opened()
+    }
+
+    /// A reset is an error that poll(2) reports unasked; libuv says nothing of a stream that it does not read.
+    override var loss: Int32? {
+        var entry = pollfd(fd: socket, events: 0, revents: 0)
+        guard socket >= 0, unsafe poll(&entry, 1, 0) == 1, Int32(entry.revents) & POLLERR != 0 else { return nil }
+        return lossError(of: socket)
     }
 
     // MARK: Reading
@@ -128,7 +172,9 @@ internal import Glibc
 
     @inline(never)
     private func queue(_ bytes: Span<UInt8>) -> Int {
-        guard output == .open, let pending else { return -Int(EPIPE) }
+        guard output == .open else { return -Int(EPIPE) }
+        let pending = self.pending ?? PendingWrites(stream: self)
+        self.pending = pending
         pending.append(bytes)
         return queuedByteCount
     }
@@ -162,8 +208,8 @@ internal import Glibc
         let pending = unsafe Unmanaged<PendingWrites>.fromOpaque(request!.pointee.data).takeRetainedValue()
         pending.wrote()
         // After uv_close the callbacks still come, always before the close callback; nobody listens any more.
-        guard let stream = pending.stream, unsafe stream.handle != nil else { return }
-        stream.wrote(pending, status)
+        let stream = pending.stream
+        if unsafe stream.handle != nil { stream.wrote(pending, status) }
     }
 
     private func wrote(_ pending: PendingWrites, _ status: CInt) {
@@ -187,7 +233,7 @@ internal import Glibc
     override func finish() {
         guard output == .open else { return }
         output = .finishing
-        if pending == nil { shutDown() }
+        if pending == nil, !isConnecting { shutDown() }
     }
 
     private func shutDown() {

@@ -6,8 +6,8 @@ internal import CLibuv
 /// Exists only while something is queued. libuv reads the chunks in flight until its callback, so this object
 /// lives until then, also when the stream is closed first.
 @safe final class PendingWrites {
-    /// The stream to tell; it has let go of this object when it closes.
-    private(set) weak var stream: LibuvStream?
+    /// The stream to tell. It lives as long: libuv calls back for every write before it does for the close.
+    unowned let stream: LibuvStream
 
     /// 64 KiB: small pieces behind a queue share chunks of this size.
     private static let chunkSize = 64 * 1024

@@ -16,8 +16,9 @@ struct Socket: ~Copyable {
     /// A non-blocking, close-on-exec stream socket (socket(2)).
     init(family: Int32, about address: SocketAddress) throws(IOError) {
         let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
-        descriptor = socket(family, type, 0)
-        guard descriptor >= 0 else { throw IOError(call: "socket", errno: errno, address: address) }
+        let made = socket(family, type, 0)
+        guard made >= 0 else { throw IOError(call: "socket", errno: errno, address: address) }
+        descriptor = aboveStandardStreams(made)
     }
 
     deinit {
@@ -75,7 +76,7 @@ func acceptClient(on descriptor: Int32) -> AcceptResult {
         }
         let error = errno
         if client >= 0 {
-            return .client(client, SocketAddress(storage, length: length) ?? .unnamed)
+            return .client(aboveStandardStreams(client), SocketAddress(storage, length: length) ?? .unnamed)
         }
         switch error {
         case EINTR: continue
@@ -88,6 +89,16 @@ func acceptClient(on descriptor: Int32) -> AcceptResult {
         default: return .failed(error)
         }
     }
+}
+
+/// The same socket with a number above 2: `uv_close` does not close the numbers of the standard streams, one of
+/// which a client gets when the program has closed it.
+private func aboveStandardStreams(_ descriptor: Int32) -> Int32 {
+    guard descriptor <= STDERR_FILENO else { return descriptor }
+    let moved = fcntl(descriptor, F_DUPFD_CLOEXEC, STDERR_FILENO + 1)
+    guard moved >= 0 else { return descriptor }
+    _ = Glibc.close(descriptor)
+    return moved
 }
 
 /// The address a descriptor is bound to (getsockname(2)).
@@ -137,4 +148,40 @@ func applyOptions(_ options: Connection.Options, to descriptor: Int32, isTCP: Bo
 func resetOnClose(_ descriptor: Int32) {
     var lingering = linger(l_onoff: 1, l_linger: 0)
     unsafe setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &lingering, socklen_t(MemoryLayout<linger>.size))
+}
+
+/// What a socket that somebody else has made must be to be taken over; the address it listens on, or its peer's.
+///
+/// Makes it non-blocking and close-on-exec, as all descriptors of a loop are. A socket that is refused is untouched.
+func checkAdoptable(_ descriptor: Int32, isListening: Bool) throws(IOError) -> SocketAddress {
+    let call = isListening ? "listen" : "adopt"
+    guard let kind = intOption(descriptor, SO_TYPE) else { throw IOError(call: call, errno: errno) }
+    guard kind == Int32(SOCK_STREAM.rawValue) else {
+        throw .invalid(call, "descriptor \(descriptor) is no stream socket")
+    }
+    guard intOption(descriptor, SO_ACCEPTCONN) == (isListening ? 1 : 0) else {
+        throw .invalid(call, "descriptor \(descriptor) is \(isListening ? "not " : "")listening")
+    }
+    var storage = sockaddr_storage()
+    var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+    let status = unsafe withUnsafeMutableBytes(of: &storage) { raw in
+        let address = unsafe raw.assumingMemoryBound(to: sockaddr.self).baseAddress
+        return unsafe isListening
+            ? getsockname(descriptor, address, &length) : getpeername(descriptor, address, &length)
+    }
+    guard status == 0 else { throw IOError(call: isListening ? "getsockname" : "getpeername", errno: errno) }
+    guard let address = SocketAddress(storage, length: length) else {
+        throw .invalid(call, "descriptor \(descriptor) is of another family", errno: EAFNOSUPPORT)
+    }
+    let flags = fcntl(descriptor, F_GETFL)
+    _ = fcntl(descriptor, F_SETFL, flags | O_NONBLOCK)
+    _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+    return address
+}
+
+/// An option of SOL_SOCKET that is an `int` (getsockopt(2)); nothing, and `errno`, for what is no socket.
+private func intOption(_ descriptor: Int32, _ option: Int32) -> Int32? {
+    var value: Int32 = 0
+    var length = socklen_t(MemoryLayout<Int32>.size)
+    return unsafe getsockopt(descriptor, SOL_SOCKET, option, &value, &length) == 0 ? value : nil
 }

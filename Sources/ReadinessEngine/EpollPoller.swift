@@ -33,20 +33,16 @@ internal import Glibc
         }
     }
 
-    @inline(__always)
-    func wait(milliseconds: Int32, _ ready: ReadyList) throws(IOError) {
+    func wait(milliseconds: Int32) throws(IOError) -> Int {
         let count = unsafe epoll_wait(descriptor, reported, Int32(Self.eventsPerWait), milliseconds)
-        if count < 0 { return try failed(errno) }
-        var event = unsafe reported
-        for _ in 0..<count {
-            let token = unsafe Token(bits: event.pointee.data.u64)
-            unsafe ready.append(Event(token: token, readiness: readiness(ofEpollBits: event.pointee.events)))
-            unsafe event += 1
-        }
+        if count < 0, errno != EINTR { throw IOError(call: "epoll_wait", errno: errno) }
+        return max(0, Int(count))
     }
 
-    private func failed(_ error: Int32) throws(IOError) {
-        if error != EINTR { throw IOError(call: "epoll_wait", errno: error) }
+    func event(_ index: Int) -> Event {
+        let event = unsafe reported[index]
+        return unsafe Event(
+            token: Token(bits: event.data.u64), readiness: readiness(ofEpollBits: event.events))
     }
 
     func close() {

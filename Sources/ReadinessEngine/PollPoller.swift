@@ -5,11 +5,15 @@ internal import Glibc
 /// poll(2): the whole set is handed to the kernel at each wait, and looked through afterwards, so that a wait
 /// costs in proportion to all descriptors, at rest or not.
 @safe final class PollPoller: Poller {
+    // Unchecked below: no access lasts longer than a call of these methods, which call nobody.
+
     /// What the kernel is given, without gaps; the token of each entry stands beside it.
-    private var entries: [pollfd] = []
-    private var tokens: [Token] = []
+    @safe @exclusivity(unchecked) private var entries: [pollfd] = []
+    @safe @exclusivity(unchecked) private var tokens: [Token] = []
     /// Where a descriptor's entry is, by its number; -1 where it has none.
-    private var places: [Int32] = []
+    @safe @exclusivity(unchecked) private var places: [Int32] = []
+    /// What the last wait found, apart from the entries, which callbacks move.
+    @safe @exclusivity(unchecked) private var ready = EventList()
 
     var descriptorLimit: Int32? { nil }
 
@@ -45,8 +49,10 @@ internal import Glibc
         places[Int(lastToken.descriptor)] = Int32(place)
     }
 
-    func wait(milliseconds: Int32, _ ready: ReadyList) throws(IOError) {
+    func wait(milliseconds: Int32) throws(IOError) -> Int {
+        ready.removeAll()
         var left = unsafe poll(&entries, nfds_t(entries.count), milliseconds)
+        if left < 0, errno == EINVAL { left = pollOneByOne(milliseconds) }
         if left < 0, errno != EINTR { throw IOError(call: "poll", errno: errno) }
         var index = 0
         while left > 0 {
@@ -57,7 +63,22 @@ internal import Glibc
             }
             index += 1
         }
+        return ready.count
     }
+
+    /// The kernel refuses more entries than the process may have descriptors (poll(2), EINVAL), which a limit that was
+    /// lowered can be less than. Then each is asked alone, at the latest every 10 ms, until the limit has room again.
+    private func pollOneByOne(_ milliseconds: Int32) -> Int32 {
+        var count: Int32 = 0
+        for index in entries.indices {
+            entries[index].revents = 0
+            count += max(0, unsafe poll(&entries[index], 1, 0))
+        }
+        if count == 0, milliseconds != 0 { _ = poll(nil, 0, milliseconds < 0 ? 10 : min(10, milliseconds)) }
+        return count
+    }
+
+    func event(_ index: Int) -> Event { ready[index] }
 
     func close() {}
 }

@@ -36,42 +36,24 @@ struct Event {
     let readiness: Readiness
 }
 
-/// The events of one wait, in the order in which the kernel told them.
-@safe final class ReadyList {
-    // Unchecked: each access lasts for one statement of these methods, which call nobody.
-    @safe @exclusivity(unchecked) private(set) var count = 0
-    @safe @exclusivity(unchecked) private var capacity = 256
-    // Allocated here, moved in `append`, given back in `deinit`. An array would check more than `count` needs.
-    @exclusivity(unchecked) private var events = UnsafeMutablePointer<Event>.allocate(capacity: 256)
+/// The events of one wait. An array that is emptied without being touched: emptying a real one costs more than the
+/// wait itself.
+struct EventList {
+    private var events: [Event] = []
+    private(set) var count = 0
 
-    deinit {
-        unsafe events.deallocate()
-    }
-
-    subscript(index: Int) -> Event {
-        assert(index < count)
-        return unsafe events[index]
-    }
-
-    func removeAll() {
+    mutating func removeAll() {
         count = 0
     }
 
-    func append(_ event: Event) {
-        let place = count
-        if place == capacity { grow() }
-        unsafe (events + place).initialize(to: event)
-        count = place &+ 1
+    mutating func append(_ event: Event) {
+        if count < events.count { events[count] = event } else { events.append(event) }
+        count += 1
     }
 
-    /// At most to one event a descriptor, so the process's limit of descriptors bounds it.
-    @inline(never)
-    private func grow() {
-        let larger = UnsafeMutablePointer<Event>.allocate(capacity: 2 * capacity)
-        unsafe larger.moveInitialize(from: events, count: count)
-        unsafe events.deallocate()
-        unsafe events = larger
-        capacity *= 2
+    subscript(index: Int) -> Event {
+        precondition(index < count)
+        return events[index]
     }
 }
 
@@ -92,8 +74,11 @@ protocol Poller: AnyObject {
 
     /// Waits until something is ready, or for so many milliseconds; for ever when negative, not at all when 0.
     ///
-    /// What is ready is appended to `ready`. An interruption by a signal is no error: nothing is ready then.
-    func wait(milliseconds: Int32, _ ready: ReadyList) throws(IOError)
+    /// Answers how many descriptors are ready. An interruption by a signal is no error: none is ready then.
+    func wait(milliseconds: Int32) throws(IOError) -> Int
+
+    /// What the last wait found, from 0 on, whatever has been changed since.
+    func event(_ index: Int) -> Event
 
     /// Gives back what the kernel holds for it.
     func close()

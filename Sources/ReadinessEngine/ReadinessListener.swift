@@ -18,14 +18,30 @@ internal import Glibc
         case closed
     }
 
-    init(loop: ReadinessLoop, address: SocketAddress, options: Listener.Options) throws(IOError) {
+    convenience init(loop: ReadinessLoop, address: SocketAddress, options: Listener.Options) throws(IOError) {
         let (descriptor, file) = try openListeningSocket(on: address, options, descriptorLimit: loop.descriptorLimit)
+        do throws(IOError) {
+            try self.init(loop: loop, adopting: descriptor, address, options, file: file)
+        } catch {
+            file?.remove()
+            Kernel.close(descriptor)
+            throw error
+        }
+    }
+
+    /// Takes over a socket that is listening on `address`; leaves it alone when this throws.
+    init(
+        loop: ReadinessLoop, adopting descriptor: Int32, _ address: SocketAddress, _ options: Listener.Options,
+        file: BoundSocketFile?
+    ) throws(IOError) {
+        // Without the spare one, clients could not be turned away at the limit.
+        spare = Self.openSpare()
+        guard spare >= 0 else { throw IOError(call: "open", errno: errno, address: address) }
         self.loop = loop
         self.options = options
         self.file = file
         self.address = Kernel.localAddress(of: descriptor) ?? address
         token = Token(descriptor: descriptor, generation: 0)
-        spare = Self.openSpare()
         super.init()
         token = unsafe loop.enter(descriptor, .listener(.passUnretained(self)))
     }
@@ -43,7 +59,7 @@ internal import Glibc
             state = .accepting
         } catch {
             // Tried again after a pause, like any other failure to accept.
-            loop.tellLater { [weak self] in self?.listener?.acceptFailed(error.about(self?.address ?? .unnamed)) }
+            loop.tellLater { self.listener?.acceptFailed(error.about(self.address)) }
         }
     }
 
@@ -144,20 +160,7 @@ internal import Glibc
     }
 
     private func start(_ client: Int32, _ peer: SocketAddress, for listener: Listener) {
-        let connection = options.connection
-        // A peer that has gone already makes some of these fail; reading tells what there is to tell.
-        if let size = connection.receiveBufferSize { Kernel.set(client, SOL_SOCKET, SO_RCVBUF, to: Int32(size)) }
-        if let size = connection.sendBufferSize { Kernel.set(client, SOL_SOCKET, SO_SNDBUF, to: Int32(size)) }
-        if address.family != AF_UNIX {
-            let tcp = Int32(IPPROTO_TCP)
-            if connection.noDelay { Kernel.set(client, tcp, TCP_NODELAY, to: Int32(1)) }
-            if let keepAlive = connection.keepAlive {
-                Kernel.set(client, SOL_SOCKET, SO_KEEPALIVE, to: Int32(1))
-                Kernel.set(client, tcp, TCP_KEEPIDLE, to: keepAlive.idleSeconds)
-                Kernel.set(client, tcp, TCP_KEEPINTVL, to: keepAlive.intervalSeconds)
-                Kernel.set(client, tcp, TCP_KEEPCNT, to: Int32(keepAlive.count))
-            }
-        }
+        Kernel.apply(options.connection, to: client, isTCP: address.family != AF_UNIX)
         listener.accepted(ReadinessStream(loop: loop, adopting: client), remoteAddress: peer)
     }
 

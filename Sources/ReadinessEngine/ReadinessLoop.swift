@@ -15,8 +15,6 @@ package enum PollerKind: Sendable {
     let poller: any Poller
     // Allocated in `init`, given back in `deinit`.
     let readBuffer = UnsafeMutableRawPointer.allocate(byteCount: readBufferSize, alignment: 64)
-    private let ready = ReadyList()
-
     // Unchecked, since every turn looks at them: no access lasts while a callback or another method runs.
     @safe @exclusivity(unchecked) var timers = TimerQueue()
     @safe @exclusivity(unchecked) private var sources = SourceTable()
@@ -27,9 +25,11 @@ package enum PollerKind: Sendable {
     /// The clock in milliseconds, once somebody has asked in this turn; 0 before.
     @safe @exclusivity(unchecked) private var cachedClock: UInt64 = 0
 
-    // Made when first used.
+    /// Raised by other threads and signal handlers.
+    private let counter: Counter
+    private let workers: WorkerPool
+    /// Made when first used.
     private var signals: SignalReceiver?
-    private var resolver: Resolver?
 
     /// What a turn has to look at besides descriptors; nothing of it on the path of a message.
     private struct Attention: OptionSet {
@@ -52,7 +52,7 @@ package enum PollerKind: Sendable {
         case other(() -> Void)
     }
 
-    /// A loop with nothing in it. Throws EMFILE, ENFILE or ENOMEM where waiting takes a descriptor.
+    /// A loop with nothing in it. Throws EMFILE, ENFILE or ENOMEM: waiting costs it one or two descriptors.
     package init(_ kind: PollerKind, options: EventLoop.Options) throws(IOError) {
         linux_ignore_sigpipe()
         switch kind {
@@ -60,7 +60,20 @@ package enum PollerKind: Sendable {
         case .poll: poller = PollPoller()
         case .select: poller = SelectPoller()
         }
+        do throws(IOError) {
+            counter = try Counter()
+        } catch {
+            poller.close()
+            throw error
+        }
+        workers = WorkerPool(counter: counter)
         super.init()
+        do throws(IOError) {
+            try poller.change(enter(counter.descriptor, .counter), from: [], to: .readable)
+        } catch {
+            shutDown()
+            throw error
+        }
     }
 
     deinit {
@@ -70,9 +83,19 @@ package enum PollerKind: Sendable {
     // MARK: The turn
 
     package override func run(_ mode: EventLoop.RunMode) throws(IOError) {
+        // Told apart once a run, so that no turn calls its poller through the protocol.
+        switch poller {
+        case let poller as EpollPoller: try run(mode, poller)
+        case let poller as PollPoller: try run(mode, poller)
+        case let poller as SelectPoller: try run(mode, poller)
+        default: preconditionFailure("a poller that the loop does not know")
+        }
+    }
+
+    private func run(_ mode: EventLoop.RunMode, _ poller: some Poller) throws(IOError) {
         defer { attention.remove(.stopped) }
         while isAlive, !attention.contains(.stopped) {
-            try turn(mayWait: mode != .noWait)
+            try turn(poller, mayWait: mode != .noWait)
             if mode != .untilIdle { return }
         }
     }
@@ -80,18 +103,17 @@ package enum PollerKind: Sendable {
     /// One turn. Callbacks run in steps 1, 3, 4 and 5, and in each step only for what was there when it began,
     /// so that every turn ends.
     @inline(__always)
-    private func turn(mayWait: Bool) throws(IOError) {
+    private func turn(_ poller: some Poller, mayWait: Bool) throws(IOError) {
         turns &+= 1
         // 1. What the turn before put off: zero-delay timers, completions, `onDrain`.
         if attention.contains(.turnRequested) { beginTurn() }
         // 2. Wait: for ever if there is nothing but descriptors, else as long as the rest allows.
-        ready.removeAll()
-        try poller.wait(milliseconds: attention.isEmpty && mayWait ? -1 : mayWait ? timeToWait : 0, ready)
+        let count = try poller.wait(milliseconds: attention.isEmpty && mayWait ? -1 : mayWait ? timeToWait : 0)
         cachedClock = 0
         // 3. Input and output, in the order in which the kernel told it.
         var index = 0
-        while index < ready.count {
-            deliver(ready[index])
+        while index < count {
+            deliver(poller.event(index))
             index &+= 1
         }
         // 4. What has closed since the turn before.
@@ -129,8 +151,11 @@ package enum PollerKind: Sendable {
         switch source {
         case .stream: return
         case .listener(let listener): unsafe listener._withUnsafeGuaranteedRef { $0.becameReady() }
-        case .signals: signals?.becameReady()
-        case .resolver: resolver?.becameReady()
+        case .counter:
+            counter.lower()
+            signals?.becameReady()
+            workers.becameReady()
+            core?.woken()
         }
     }
 
@@ -163,8 +188,8 @@ package enum PollerKind: Sendable {
     }
 
     package override var isAlive: Bool {
-        isHeld || attention.contains(.closing) || timers.referencedCount > 0
-            || signals?.isReferenced ?? false || resolver?.isBusy ?? false
+        isHeld || attention.contains(.closing) || timers.referencedCount > 0 || signals?.isReferenced ?? false
+            || workers.isBusy
     }
 
     package override func hold(_ isHeld: Bool) {
@@ -187,12 +212,13 @@ package enum PollerKind: Sendable {
     }
 
     package override func shutDown() {
-        resolver?.close()
+        workers.close()
         signals?.close()
         // The model has closed every driver before; nobody is called back by it any more.
         while !closing.isEmpty { tellClosed() }
         sources.deallocate()
         poller.close()
+        Kernel.close(counter.descriptor)
     }
 
     package override func makeListener(
@@ -205,18 +231,69 @@ package enum PollerKind: Sendable {
         ReadinessTimer(loop: self)
     }
 
+    package override func adoptListener(
+        _ descriptor: Int32, options: Listener.Options
+    ) throws(IOError) -> ListenerDriver {
+        try checkLimit(descriptor)
+        let address = try Adoption.listener(descriptor)
+        return try ReadinessListener(loop: self, adopting: descriptor, address, options, file: nil)
+    }
+
+    package override func makeStream(
+        for address: SocketAddress, from local: SocketAddress?, options: Connection.Options
+    ) throws(IOError) -> StreamDriver {
+        let descriptor = Kernel.socket(family: address.family)
+        guard descriptor >= 0 else { throw IOError(call: "socket", errno: -descriptor, address: address) }
+        do throws(IOError) {
+            try checkLimit(descriptor)
+            if let local, case let status = Kernel.bind(descriptor, to: local), status < 0 {
+                throw IOError(call: "bind", errno: -status, address: local)
+            }
+        } catch {
+            Kernel.close(descriptor)
+            throw error
+        }
+        Kernel.apply(options, to: descriptor, isTCP: address.family != AF_UNIX)
+        return ReadinessStream(loop: self, adopting: descriptor)
+    }
+
+    package override func adoptStream(
+        _ descriptor: Int32, options: Connection.Options
+    ) throws(IOError) -> (StreamDriver, SocketAddress) {
+        try checkLimit(descriptor)
+        let peer = try Adoption.stream(descriptor)
+        Kernel.apply(options, to: descriptor, isTCP: peer.family != AF_UNIX)
+        return (ReadinessStream(loop: self, adopting: descriptor), peer)
+    }
+
+    private func checkLimit(_ descriptor: Int32) throws(IOError) {
+        if descriptor >= descriptorLimit ?? .max { throw .notSelectable(descriptor) }
+    }
+
     package override func makeSignal(_ number: Int32) throws(IOError) -> SignalDriver {
-        let signals = self.signals ?? SignalReceiver(loop: self)
+        if let signals { return try signals.watch(number) }
+        let signals = try SignalReceiver(counter: counter)
         self.signals = signals
         return try signals.watch(number)
+    }
+
+    package override var wake: @Sendable () -> Void {
+        counter.raise
+    }
+
+    package override func offload(
+        _ work: @escaping @Sendable () -> Void, _ then: @escaping () -> Void
+    ) throws(IOError) {
+        try workers.run(work, then)
     }
 
     package override func resolve(
         host: String, port: UInt16, _ answer: @escaping (Result<[SocketAddress], IOError>) -> Void
     ) throws(IOError) {
-        let resolver = self.resolver ?? Resolver(loop: self)
-        self.resolver = resolver
-        try resolver.ask(host: host, port: port, answer)
+        let found = LookUpResult()
+        try workers.run({ found.set(lookUp(host, port: port)) }) {
+            if let result = found.get() { answer(result) }
+        }
     }
 
     // MARK: What the drivers ask

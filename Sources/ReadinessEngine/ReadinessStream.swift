@@ -14,6 +14,8 @@ internal import Glibc
     @safe @exclusivity(unchecked) private var interest: Readiness = []
     @safe @exclusivity(unchecked) private var state = State.open
     private var queue = WriteQueue()
+    /// Between connect(2) and its outcome.
+    private var isConnecting = false
     /// Whether `send` may not call the kernel: something is queued, or nothing may leave any more.
     @safe @exclusivity(unchecked) private var mustQueue = false
 
@@ -28,7 +30,7 @@ internal import Glibc
         case closed
     }
 
-    /// Adopts a connected, non-blocking socket, which it owns from now on.
+    /// Adopts a non-blocking socket, connected or to be connected, which it owns from now on.
     init(loop: ReadinessLoop, adopting descriptor: Int32) {
         self.loop = loop
         token = Token(descriptor: descriptor, generation: 0)
@@ -46,7 +48,9 @@ internal import Glibc
     func becameReady(_ readiness: Readiness) {
         // What the callbacks of one direction have stopped is no longer of interest to the other.
         if readiness.contains(.readable), interest.contains(.readable) { read() }
-        if readiness.contains(.writable), interest.contains(.writable) { sendQueue() }
+        if readiness.contains(.writable), interest.contains(.writable) {
+            if isConnecting { connected() } else { sendQueue() }
+        }
     }
 
     /// Adds to what is waited for, or takes away from it.
@@ -55,6 +59,41 @@ internal import Glibc
         guard new != interest else { return }
         try loop.poller.change(token, from: interest, to: new)
         interest = new
+    }
+
+    // MARK: Connecting
+
+    override func connect(to address: SocketAddress) -> ConnectOutcome {
+        switch -Kernel.connect(token.descriptor, to: address) {
+        case 0: return .connected
+        case EINPROGRESS, EINTR: break
+        case let error: return .failed(IOError(call: "connect", errno: error))
+        }
+        do throws(IOError) {
+            // Writable is what tells that it is decided (connect(2), EINPROGRESS).
+            try wait(for: .writable, true)
+        } catch {
+            return .failed(error)
+        }
+        isConnecting = true
+        mustQueue = true
+        return .inProgress
+    }
+
+    private func connected() {
+        isConnecting = false
+        let error = Kernel.pendingError(of: token.descriptor)
+        if error != 0 { return connectFailed(IOError(call: "connect", errno: error)) }
+        // Sends what was queued meanwhile, or stops waiting for the writable socket.
+        sendQueue()
+        if state != .closed { opened() }
+    }
+
+    /// A reset is an error that poll(2) reports unasked.
+    override var loss: Int32? {
+        guard state != .closed, Kernel.hasError(token.descriptor) else { return nil }
+        let error = Kernel.pendingError(of: token.descriptor)
+        return error == 0 ? ECONNRESET : error
     }
 
     // MARK: Reading
@@ -174,7 +213,7 @@ internal import Glibc
         guard state == .open else { return }
         state = .finishing
         mustQueue = true
-        if queue.isEmpty { sendEnd() }
+        if queue.isEmpty, !isConnecting { sendEnd() }
     }
 
     private func sendEnd() {

@@ -8,12 +8,16 @@ internal import Glibc
     /// FD_SETSIZE, fixed in the system's headers. A larger number would write past the set.
     static let limit: Int32 = 1_024
 
+    // Unchecked below: no access lasts longer than a call of these methods, which call nobody.
+
     // The sets as they are wanted; the kernel is given copies.
-    private var wantedReadable = fd_set()
-    private var wantedWritable = fd_set()
-    private var tokens: [Token?] = Array(repeating: nil, count: Int(SelectPoller.limit))
+    @safe @exclusivity(unchecked) private var wantedReadable = fd_set()
+    @safe @exclusivity(unchecked) private var wantedWritable = fd_set()
+    @safe @exclusivity(unchecked) private var tokens: [Token?] = Array(repeating: nil, count: Int(SelectPoller.limit))
     /// One more than the largest descriptor in a set, as select(2) wants it.
-    private var end: Int32 = 0
+    @safe @exclusivity(unchecked) private var end: Int32 = 0
+    /// What the last wait found, apart from the tokens, which callbacks change.
+    @safe @exclusivity(unchecked) private var ready = EventList()
 
     init() {
         unsafe linux_fd_zero(&wantedReadable)
@@ -40,7 +44,8 @@ internal import Glibc
         while end > 0, tokens[Int(end) - 1] == nil { end -= 1 }
     }
 
-    func wait(milliseconds: Int32, _ ready: ReadyList) throws(IOError) {
+    func wait(milliseconds: Int32) throws(IOError) -> Int {
+        ready.removeAll()
         var readable = wantedReadable
         var writable = wantedWritable
         var left = select(descriptorsBelow: end, &readable, &writable, milliseconds)
@@ -59,7 +64,10 @@ internal import Glibc
             }
             descriptor += 1
         }
+        return ready.count
     }
+
+    func event(_ index: Int) -> Event { ready[index] }
 
     func close() {}
 }

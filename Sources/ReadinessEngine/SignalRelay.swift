@@ -5,28 +5,22 @@ internal import Synchronization
 
 /// Brings signals from the process's handler to one loop.
 ///
-/// A signal handler may do hardly anything (signal-safety(7)). This one notes the signal in a mask and raises
-/// an eventfd(2) counter, which makes the signal an event like any other.
+/// A signal handler may do hardly anything (signal-safety(7)). This one notes the signal in a mask and raises the
+/// loop's counter, which makes the signal an event like any other.
 ///
 /// The action of a signal belongs to the process. While it is watched here it is ours; a second library that
 /// sets it meanwhile, libuv for one, takes the signal away.
 final class SignalRelay {
-    let descriptor: Int32
     private let place: Int
     /// How many watchers of this loop each signal has.
     private var counts: [Int32: Int] = [:]
 
-    /// Throws EMFILE, ENFILE or ENOMEM of eventfd(2), and ENOSPC beyond 64 loops.
-    init(descriptorLimit: Int32?) throws(IOError) {
-        descriptor = linux_eventfd()
-        guard descriptor >= 0 else { throw IOError(call: "eventfd", errno: errno) }
-        let found = descriptor < descriptorLimit ?? .max ? handlerTable.claim(descriptor) : nil
-        guard let found else {
-            Kernel.close(descriptor)
-            if descriptor >= descriptorLimit ?? .max { throw .notSelectable(descriptor) }
+    /// Throws ENOSPC beyond 64 loops that watch signals at a time: the handler may not allocate.
+    init(counter: Counter) throws(IOError) {
+        guard let place = handlerTable.claim(counter.descriptor) else {
             throw .invalid("sigaction", "\(handlerTable.places.count) loops watch signals already", errno: ENOSPC)
         }
-        place = found
+        self.place = place
     }
 
     static func bit(of number: Int32) -> UInt64 { 1 << UInt64(number - 1) }
@@ -55,16 +49,13 @@ final class SignalRelay {
 
     /// The signals that have come since the last call, one bit each; several of one kind are one.
     func takePending() -> UInt64 {
-        var count: UInt64 = 0
-        // Before the mask is taken: a signal that comes between the two raises the counter again.
-        unsafe read(descriptor, &count, MemoryLayout<UInt64>.size)
-        return handlerTable.places[place].pending.exchange(0, ordering: .sequentiallyConsistent)
+        handlerTable.places[place].pending.exchange(0, ordering: .sequentiallyConsistent)
     }
 
+    /// Nobody raises the counter for this relay when this returns.
     func close() {
         for number in counts.keys { remove(number) }
         handlerTable.release(place)
-        Kernel.close(descriptor)
     }
 }
 

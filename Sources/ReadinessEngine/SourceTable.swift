@@ -7,9 +7,8 @@
     @safe enum Source {
         case stream(Unmanaged<ReadinessStream>)
         case listener(Unmanaged<ReadinessListener>)
-        /// The counters that the loop itself reads: signals have come, or answers of the resolver.
-        case signals
-        case resolver
+        /// The counter that wakes the loop from outside.
+        case counter
     }
 
     @safe private struct Slot {

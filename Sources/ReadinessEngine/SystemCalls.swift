@@ -2,8 +2,8 @@ internal import CLinux
 @_spi(Engine) internal import CallbackModel
 internal import Glibc
 
-// The system calls of this engine, each wrapped once. They answer with a count or a negative errno, and none is
-// ever interrupted: a signal that comes meanwhile is no reason to tell anyone (signal(7)).
+// The system calls of this engine, each wrapped once. They answer with a count or a negative errno, which is never
+// EINTR: that a signal came meanwhile is no reason to tell anyone (signal(7)).
 
 enum Kernel {
     /// A non-blocking, close-on-exec stream socket, or a negative errno (socket(2)).
@@ -18,7 +18,7 @@ enum Kernel {
         unsafe address.withSockaddr { unsafe Glibc.bind(descriptor, $0, $1) == 0 ? 0 : -errno }
     }
 
-    /// 0 or a negative errno (connect(2)). Used only on Unix sockets, where it does not wait.
+    /// 0, -EINPROGRESS or another negative errno (connect(2)). An interrupted call goes on by itself.
     static func connect(_ descriptor: Int32, to address: SocketAddress) -> Int32 {
         unsafe address.withSockaddr { unsafe Glibc.connect(descriptor, $0, $1) == 0 ? 0 : -errno }
     }
@@ -47,12 +47,8 @@ enum Kernel {
     /// How many bytes were read, 0 at the end, or a negative errno (recv(2)).
     @inline(__always)
     static func receive(_ descriptor: Int32, _ buffer: UnsafeMutableRawPointer, _ size: Int) -> Int {
-        while true {
-            let count = unsafe recv(descriptor, buffer, size, 0)
-            if count >= 0 { return count }
-            let error = errno
-            if error != EINTR { return -Int(error) }
-        }
+        let count = unsafe recv(descriptor, buffer, size, 0)
+        return count >= 0 ? count : -retriable(errno)
     }
 
     /// How many bytes the kernel took, or a negative errno (send(2)).
@@ -60,12 +56,8 @@ enum Kernel {
     /// MSG_NOSIGNAL, so that this call never raises SIGPIPE, whatever the process has done with it.
     @inline(__always)
     static func send(_ descriptor: Int32, _ bytes: UnsafeRawPointer, _ size: Int) -> Int {
-        while true {
-            let count = unsafe Glibc.send(descriptor, bytes, size, Int32(MSG_NOSIGNAL))
-            if count >= 0 { return count }
-            let error = errno
-            if error != EINTR { return -Int(error) }
-        }
+        let count = unsafe Glibc.send(descriptor, bytes, size, Int32(MSG_NOSIGNAL))
+        return count >= 0 ? count : -retriable(errno)
     }
 
     /// The same for several pieces (sendmsg(2)).
@@ -73,12 +65,15 @@ enum Kernel {
         var message = unsafe msghdr()
         unsafe message.msg_iov = pieces.baseAddress
         unsafe message.msg_iovlen = pieces.count
-        while true {
-            let count = unsafe sendmsg(descriptor, &message, Int32(MSG_NOSIGNAL))
-            if count >= 0 { return count }
-            let error = errno
-            if error != EINTR { return -Int(error) }
-        }
+        let count = unsafe sendmsg(descriptor, &message, Int32(MSG_NOSIGNAL))
+        return count >= 0 ? count : -retriable(errno)
+    }
+
+    /// An interrupted read or write has moved nothing, and the next wait tells that it can be tried again: the
+    /// same as if it would have blocked.
+    @inline(never)
+    private static func retriable(_ error: Int32) -> Int {
+        Int(error == EINTR ? EAGAIN : error)
     }
 
     /// Sends FIN: 0 or a negative errno (shutdown(2)).
@@ -113,12 +108,34 @@ enum Kernel {
         return status == 0 ? 0 : -errno
     }
 
+    /// What an accepted or opened socket is given before it is used.
+    ///
+    /// A peer that has gone already makes some of these fail; reading tells what there is to tell.
+    static func apply(_ options: Connection.Options, to descriptor: Int32, isTCP: Bool) {
+        if let size = options.receiveBufferSize { set(descriptor, SOL_SOCKET, SO_RCVBUF, to: Int32(size)) }
+        if let size = options.sendBufferSize { set(descriptor, SOL_SOCKET, SO_SNDBUF, to: Int32(size)) }
+        guard isTCP else { return }
+        let tcp = Int32(IPPROTO_TCP)
+        if options.noDelay { set(descriptor, tcp, TCP_NODELAY, to: Int32(1)) }
+        guard let keepAlive = options.keepAlive else { return }
+        set(descriptor, SOL_SOCKET, SO_KEEPALIVE, to: Int32(1))
+        set(descriptor, tcp, TCP_KEEPIDLE, to: keepAlive.idleSeconds)
+        set(descriptor, tcp, TCP_KEEPINTVL, to: keepAlive.intervalSeconds)
+        set(descriptor, tcp, TCP_KEEPCNT, to: Int32(keepAlive.count))
+    }
+
     /// The pending error of a socket, which is thereby fetched (SO_ERROR, socket(7)).
     static func pendingError(of descriptor: Int32) -> Int32 {
         var error: Int32 = 0
         var length = socklen_t(MemoryLayout<Int32>.size)
         unsafe getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &error, &length)
         return error
+    }
+
+    /// Whether an error is pending (POLLERR, poll(2)).
+    static func hasError(_ descriptor: Int32) -> Bool {
+        var entry = pollfd(fd: descriptor, events: 0, revents: 0)
+        return unsafe poll(&entry, 1, 0) == 1 && Int32(entry.revents) & POLLERR != 0
     }
 
     /// CLOCK_MONOTONIC in nanoseconds (clock_gettime(2)).

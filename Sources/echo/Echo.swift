@@ -58,7 +58,11 @@ struct EchoServer {
 
     /// One client: what it sends goes back; while it does not read, neither do we.
     private func serve(_ connection: Connection) {
-        let (host, port) = (connection.remoteAddress.host, connection.remoteAddress.port ?? 0)
+        // A Unix socket's client has no address of its own.
+        let (host, port) = (
+            connection.remoteAddress.port == nil ? "unix" : connection.remoteAddress.host,
+            connection.remoteAddress.port ?? 0
+        )
         show("New connection, socket fd is \(connection.descriptor), ip is : \(host), port : \(port)")
         connection.onData = { connection, bytes in
             if !isQuiet { Terminal.printLine("Received: \(Terminal.printable(bytes))") }
@@ -72,11 +76,13 @@ struct EchoServer {
     private func end(_ listener: Listener, on signals: [EventLoop.Signal], _ loop: EventLoop) throws(IOError) {
         var isDraining = false
         for signal in signals {
-            try loop.onSignal(signal) { _ in
+            let watcher = try loop.onSignal(signal) { _ in
                 guard !isDraining else { Terminal.exit(128 + signal.rawValue) }
                 isDraining = true
-                listener.drain(within: drain) { _ in loop.stop() }
+                // When the last client has gone there is nothing left to run for.
+                listener.drain(within: drain) { _ in }
             }
+            watcher.unref()
         }
     }
 

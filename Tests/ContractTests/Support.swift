@@ -37,7 +37,11 @@ final class Stage {
         let port = port
         let thread = onThread { try peer(port) }
         try run(
-            until: { thread.isFinished && self.listener.connectionCount == 0 && self.mayEnd() },
+            until: {
+                // A peer may have come and gone before the loop has accepted it.
+                thread.isFinished && self.listener.connectionCount == 0 && waitingClients(port: port) == 0
+                    && self.mayEnd()
+            },
             timeLimit: timeLimit, sourceLocation: sourceLocation)
         return try thread.value(timeLimit: .seconds(1))
     }

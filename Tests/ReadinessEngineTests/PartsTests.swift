@@ -9,15 +9,15 @@ import Testing
     @Test func `a number's next owner does not get its former owner's events`() {
         var table = SourceTable()
         defer { table.deallocate() }
-        let first = table.enter(5, .signals)
+        let first = table.enter(5, .counter)
         #expect(table.source(of: first) != nil)
         table.leave(first)
         #expect(table.source(of: first) == nil)
-        let second = table.enter(5, .signals)
+        let second = table.enter(5, .counter)
         #expect(table.source(of: first) == nil)
         #expect(table.source(of: second) != nil)
         // Far away numbers make room without losing anyone.
-        let far = table.enter(10_000, .signals)
+        let far = table.enter(10_000, .counter)
         #expect(table.source(of: second) != nil && table.source(of: far) != nil)
     }
 

@@ -10,7 +10,7 @@ private let pollers: [(name: String, make: @Sendable () throws -> any Poller)] =
     ("epoll", { try EpollPoller() }), ("poll", { PollPoller() }), ("select", { SelectPoller() }),
 ]
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct `A poller` {
     @Test(arguments: pollers.indices)
     func `reports what a descriptor was asked for, again and again`(index: Int) throws {
@@ -82,7 +82,8 @@ struct `A poller` {
     func `waits for as long as it is told, and no longer`(index: Int) throws {
         try withPoller(index) { poller in
             let start = ContinuousClock.now
-            try poller.wait(milliseconds: 30, ReadyList())
+            let count = try poller.wait(milliseconds: 30)
+            #expect(count == 0)
             #expect(ContinuousClock.now - start >= .milliseconds(30))
         }
     }
@@ -128,9 +129,7 @@ struct `A poller` {
     }
 
     private func poll(_ poller: any Poller) throws -> [Told] {
-        let ready = ReadyList()
-        try poller.wait(milliseconds: 0, ready)
-        return (0..<ready.count).map { Told(ready[$0].token, ready[$0].readiness) }
+        try (0..<poller.wait(milliseconds: 0)).map { Told(poller.event($0).token, poller.event($0).readiness) }
     }
 }
 

@@ -132,7 +132,13 @@ private func functions(in file: SourceFile) -> [(line: Int, length: Int)] {
         let indentation = line.count - code.count
         let isFunction = code.contains("func ") || code.contains("init(") || code.hasPrefix("deinit")
         guard isFunction, line.hasSuffix("{") || line.hasSuffix("(") else { continue }
-        let closing = String(repeating: " ", count: indentation) + "}"
+        let margin = String(repeating: " ", count: indentation)
+        if line.hasSuffix("(") {
+            // The body of a signature of several lines begins where the signature ends, or there is none.
+            let rest = file.lines[(index + 1)...]
+            guard let end = rest.first(where: { $0.hasPrefix(margin + ")") }), end.hasSuffix("{") else { continue }
+        }
+        let closing = margin + "}"
         guard let end = file.lines[(index + 1)...].firstIndex(of: closing) else { continue }
         found.append((index + 1, end - index + 1))
     }

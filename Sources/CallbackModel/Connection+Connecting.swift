@@ -1,0 +1,128 @@
+// Connections that this side begins.
+
+extension EventLoop {
+    /// How ``connect(to:options:)`` and ``connect(host:port:options:)`` go about it.
+    public struct ConnectOptions: Sendable {
+        /// What the connection starts with; its ``Connection/Timeouts/connect`` bounds the whole way to `onOpen`.
+        public var connection = Connection.Options()
+
+        /// This end's address (bind(2)); nothing to let the kernel choose. With a host name, only addresses of
+        /// its family are tried.
+        public var localAddress: SocketAddress? = nil
+
+        /// How long one address of a host has a head start on the next: RFC 8305, section 5, recommends 250 ms and
+        /// allows 10 ms to 2 s.
+        public var attemptDelay: Duration = .milliseconds(250)
+
+        /// The defaults above.
+        public init() {}
+
+        func validate() throws(IOError) {
+            guard (.milliseconds(10) ... .seconds(2)).contains(attemptDelay) else {
+                throw .invalid("connect", "attemptDelay \(attemptDelay) is not between 10 ms and 2 s")
+            }
+            try connection.validate()
+        }
+    }
+
+    /// Begins a connection to `address`. `onOpen` follows, or else `onClose` with what went wrong: a refusal is
+    /// ``CloseReason/failed(_:)`` with ECONNREFUSED and the address (connect(2)).
+    ///
+    /// Set the callbacks at once, before the loop runs on. What is written before `onOpen` is queued and then sent,
+    /// or fails as a whole. Throws when there can be no socket: EMFILE, EAFNOSUPPORT, bind(2)'s errors for
+    /// ``ConnectOptions/localAddress``, EINVAL for options out of bounds.
+    public func connect(
+        to address: SocketAddress, options: ConnectOptions = .init()
+    ) throws(IOError) -> Connection {
+        try options.validate()
+        let driver = try core.driver.makeStream(
+            for: address, from: options.localAddress, options: options.connection)
+        let connection = Connection(
+            core: core, driver: driver, listener: nil, remoteAddress: address,
+            options: Connection.SharedOptions(options.connection))
+        connection.beginConnecting()
+        return connection
+    }
+
+    /// Begins a connection to a host by its name or numeric address: resolves it, then tries its addresses, each
+    /// with a head start on the next, and keeps the first that answers (RFC 8305, "Happy Eyeballs").
+    ///
+    /// As with ``connect(to:options:)``, `onOpen` or `onClose` follows; if no address answers, the reason is the
+    /// last one's failure. The loop runs until the resolver has answered, even if the connection is closed before.
+    /// Throws EINVAL for an empty host, a port beyond 0 to 65535 and options out of bounds.
+    public func connect(
+        host: String, port: Int, options: ConnectOptions = .init()
+    ) throws(IOError) -> Connection {
+        try options.validate()
+        let race = HostRace(core: core, options: options)
+        try resolve(host: host, port: port) { race.resolved($0) }
+        let connection = Connection(
+            core: core, driver: UnconnectedStream(core: core, race: race), listener: nil, remoteAddress: .unnamed,
+            options: Connection.SharedOptions(options.connection))
+        race.begin(for: connection)
+        return connection
+    }
+
+    /// Takes over a stream socket that is connected already: from a parent process, or accepted elsewhere.
+    ///
+    /// The loop owns the descriptor from now on, unless this throws: ENOTSOCK, ENOTCONN, or EINVAL for a socket
+    /// that is no stream. `onOpen` does not run; reading begins in the next turn.
+    public func adopt(
+        connected descriptor: Int32, options: Connection.Options = .init()
+    ) throws(IOError) -> Connection {
+        try options.validate()
+        let (driver, address) = try core.driver.adoptStream(descriptor, options: options)
+        let connection = Connection(
+            core: core, driver: driver, listener: nil, remoteAddress: address,
+            options: Connection.SharedOptions(options))
+        connection.tellOpened()
+        return connection
+    }
+}
+
+extension Connection {
+    func beginConnecting() {
+        lifecycle = .connecting
+        switch driver.connect(to: remoteAddress) {
+        case .inProgress: timeoutsChanged()
+        case .connected: tellOpened()
+        // Nobody is called back from here: `onClose` comes when the driver has closed.
+        case .failed(let error): connectFailed(error)
+        }
+    }
+
+    /// Opens in the next turn, since no callback runs inside the user's call.
+    func tellOpened() {
+        watch.insert(.opened)
+        putOffDelivery()
+    }
+
+    /// The engine calls this when the connection that it began is open.
+    func opened() {
+        guard lifecycle == .connecting || lifecycle == .starting else { return }
+        if let race = rare?.race { return race.won(by: self) }
+        let wasConnecting = lifecycle == .connecting
+        // Not read from before the user's first callback has returned, as with an accepted one.
+        lifecycle = .starting
+        openedAt = core.driver.cachedMilliseconds
+        lastReadAt = openedAt
+        lastWriteAt = openedAt
+        if wasConnecting, let onOpen = rare?.onOpen { core.perform { onOpen(self) } }
+        begin()
+    }
+
+    /// The engine calls this when the connection that it began has failed.
+    func connectFailed(_ error: IOError) {
+        let failed = CloseReason.failed(error.address == nil ? error.about(remoteAddress) : error)
+        if cause == nil || cause == .localClose { cause = failed }
+        closeDriver()
+    }
+
+    /// Gives up the driver of an attempt that has opened; nobody is called back any more.
+    func surrenderDriver() -> StreamDriver {
+        core.timeouts.remove(self)
+        cause = .localClose
+        release()
+        return driver
+    }
+}

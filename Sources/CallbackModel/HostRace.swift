@@ -1,0 +1,169 @@
+/// The attempts to reach one of a host's addresses (RFC 8305). The first that opens gives its driver to the
+/// connection that the user holds, and the others are reset.
+///
+/// It holds the connection and its attempts until it is decided, and they hold it; deciding breaks the cycle.
+final class HostRace {
+    private let core: LoopCore
+    private var options: EventLoop.ConnectOptions
+    private var connection: Connection?
+    private var untried: [SocketAddress] = []
+    private var attempts: [Connection] = []
+    private var next: EventLoop.Timer?
+
+    init(core: LoopCore, options: EventLoop.ConnectOptions) {
+        self.core = core
+        self.options = options
+        // The connection's own time-out bounds all attempts together.
+        self.options.connection.timeouts.connect = nil
+    }
+
+    func begin(for connection: Connection) {
+        self.connection = connection
+        connection.lifecycle = .connecting
+        connection.timeoutsChanged()
+    }
+
+    /// The resolver has answered, perhaps too late.
+    func resolved(_ answer: Result<[SocketAddress], IOError>) {
+        guard let connection else { return }
+        do throws(IOError) {
+            untried = interleaved(try answer.get())
+        } catch {
+            return lose(connection, error)
+        }
+        if let family = options.localAddress?.family { untried.removeAll { $0.family != family } }
+        tryNext(after: IOError(call: "connect", errno: IOError.noAddress, detail: "no address of the local family"))
+    }
+
+    /// Begins the next attempt; without one left, waits for those under way or gives up with `error`.
+    private func tryNext(after error: IOError) {
+        next?.cancel()
+        next = nil
+        var error = error
+        while let connection {
+            guard !untried.isEmpty else {
+                if attempts.isEmpty { lose(connection, error) }
+                return
+            }
+            let address = untried.removeFirst()
+            do throws(IOError) {
+                try attempt(address)
+                if !untried.isEmpty { startNextLater() }
+                return
+            } catch let failure {
+                error = failure
+            }
+        }
+    }
+
+    private func attempt(_ address: SocketAddress) throws(IOError) {
+        let driver = try core.driver.makeStream(
+            for: address, from: options.localAddress, options: options.connection)
+        let attempt = Connection(
+            core: core, driver: driver, listener: nil, remoteAddress: address,
+            options: Connection.SharedOptions(options.connection))
+        attempt.needRare().race = self
+        attempts.append(attempt)
+        attempt.beginConnecting()
+    }
+
+    private func startNextLater() {
+        let timer = EventLoop.Timer(core: core, interval: nil) { _ in
+            self.tryNext(after: IOError(call: "connect", errno: IOError.timedOut))
+        }
+        timer.reschedule(after: options.attemptDelay)
+        next = timer
+    }
+
+    /// An attempt has opened.
+    func won(by attempt: Connection) {
+        guard let connection else { return attempt.reset() }
+        attempts.removeAll { $0 === attempt }
+        let stand = connection.driver as? UnconnectedStream
+        finish()
+        let address = attempt.remoteAddress
+        connection.replaceDriver(by: attempt.surrenderDriver(), remoteAddress: address)
+        stand?.handOver(to: connection)
+        connection.opened()
+    }
+
+    /// An attempt has closed, for this reason.
+    func lost(_ attempt: Connection, _ reason: CloseReason) {
+        attempts.removeAll { $0 === attempt }
+        guard connection != nil, case .failed(let error) = reason else { return }
+        tryNext(after: error)
+    }
+
+    private func lose(_ connection: Connection, _ error: IOError) {
+        finish()
+        connection.connectFailed(error)
+    }
+
+    /// Decided, or no longer wanted.
+    func finish() {
+        next?.cancel()
+        next = nil
+        connection = nil
+        untried = []
+        let others = attempts
+        attempts = []
+        for attempt in others { attempt.reset() }
+    }
+}
+
+/// RFC 8305, section 4: the families take turns, beginning with that of the first address, so that one family
+/// that leads nowhere costs one delay.
+func interleaved(_ addresses: [SocketAddress]) -> [SocketAddress] {
+    guard let first = addresses.first else { return [] }
+    let same = addresses.filter { $0.family == first.family }
+    let other = addresses.filter { $0.family != first.family }
+    var result: [SocketAddress] = []
+    for index in 0..<max(same.count, other.count) {
+        if index < same.count { result.append(same[index]) }
+        if index < other.count { result.append(other[index]) }
+    }
+    return result
+}
+
+/// Stands in for a driver until a host's address has answered: it queues what is written.
+@safe final class UnconnectedStream: StreamDriver {
+    private let core: LoopCore
+    private let race: HostRace
+    private var queue: [UInt8] = []
+    private var isFinishing = false
+
+    init(core: LoopCore, race: HostRace) {
+        self.core = core
+        self.race = race
+    }
+
+    override var descriptor: Int32 { -1 }
+    override var localAddress: SocketAddress? { nil }
+    override var queuedByteCount: Int { queue.count }
+    override var loss: Int32? { nil }
+    override func startReading() {}
+    override func stopReading() {}
+
+    override func send(_ bytes: Span<UInt8>) -> Int {
+        for index in bytes.indices { queue.append(bytes[index]) }
+        return queue.count
+    }
+
+    override func finish() {
+        isFinishing = true
+    }
+
+    override func close(resetting: Bool) {
+        race.finish()
+        queue = []
+        core.putOff(.closed(self))
+    }
+
+    /// Gives what was queued to the driver that has taken this one's place.
+    func handOver(to connection: Connection) {
+        connection.queuedByteCount = 0
+        if !queue.isEmpty { connection.handOver(queue.span) }
+        if isFinishing { connection.driver.finish() }
+        queue = []
+    }
+}

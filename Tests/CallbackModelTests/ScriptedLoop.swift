@@ -1,0 +1,99 @@
+@_spi(Engine) @testable import CallbackModel
+
+/// A loop of which the test is the kernel: the clock stands until it is moved, and nothing happens by itself.
+final class ScriptedLoop: LoopDriver {
+    private(set) var milliseconds: UInt64 = 1_000
+    private var timers: [ScriptedTimer] = []
+    private var closing: [ScriptedStream] = []
+    private var isTurnRequested = false
+
+    override var cachedMilliseconds: UInt64 { milliseconds }
+    override var nanoseconds: UInt64 { milliseconds * 1_000_000 }
+    override var isAlive: Bool { false }
+    override func hold(_ isHeld: Bool) {}
+    override var wake: @Sendable () -> Void { {} }
+    override func requestTurn() { isTurnRequested = true }
+
+    override func makeTimer() -> TimerDriver {
+        let timer = ScriptedTimer()
+        timers.append(timer)
+        return timer
+    }
+
+    /// What a turn begins with, then the closes.
+    func turn() {
+        if isTurnRequested {
+            isTurnRequested = false
+            core?.beginTurn()
+        }
+        let closed = closing
+        closing = []
+        for stream in closed { stream.closed() }
+    }
+
+    /// Moves the clock and fires what is due, the earliest first.
+    func advance(to time: UInt64) {
+        milliseconds = time
+        while let next = timers.filter({ $0.deadline <= time }).min(by: { $0.deadline < $1.deadline }) {
+            next.deadline = .max
+            next.timer?.fired()
+        }
+        turn()
+    }
+
+    func willClose(_ stream: ScriptedStream) { closing.append(stream) }
+
+    override func shutDown() {
+        while !closing.isEmpty { turn() }
+    }
+
+    /// A connection with a scripted stream, open.
+    func connect(_ change: (inout Connection.Options) -> Void = { _ in }) -> (Connection, ScriptedStream) {
+        let stream = ScriptedStream(self)
+        var options = Connection.Options()
+        change(&options)
+        let connection = Connection(
+            core: core!, driver: stream, listener: nil, remoteAddress: .unnamed, options: .init(options))
+        connection.begin()
+        return (connection, stream)
+    }
+}
+
+/// A timer that fires when `ScriptedLoop.advance` says so.
+final class ScriptedTimer: TimerDriver {
+    var deadline = UInt64.max
+
+    override func start(deadline: UInt64) { self.deadline = deadline }
+    override func stop() { deadline = .max }
+    override func setReferenced(_ referenced: Bool) {}
+    override func close() { deadline = .max }
+}
+
+/// A stream that keeps what it is given: each element of `sent` is one system call.
+final class ScriptedStream: StreamDriver {
+    private(set) var sent: [[UInt8]] = []
+    private unowned let loop: ScriptedLoop
+    private var isClosed = false
+    /// A positive errno that the next send answers.
+    var failure: Int32?
+
+    init(_ loop: ScriptedLoop) { self.loop = loop }
+
+    override var descriptor: Int32 { isClosed ? -1 : 3 }
+    override var localAddress: SocketAddress? { nil }
+    override var queuedByteCount: Int { 0 }
+    override func startReading() {}
+    override func stopReading() {}
+    override func finish() {}
+
+    override func send(_ bytes: Span<UInt8>) -> Int {
+        if let failure { return -Int(failure) }
+        sent.append(bytes.withUnsafeBufferPointer { Array($0) })
+        return 0
+    }
+
+    override func close(resetting: Bool) {
+        isClosed = true
+        loop.willClose(self)
+    }
+}

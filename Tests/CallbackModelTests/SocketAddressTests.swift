@@ -1,0 +1,160 @@
+import Glibc
+import Testing
+
+@testable import CallbackModel
+
+@Suite struct `Socket addresses` {
+    @Test(
+        arguments: [
+            ("127.0.0.1:80", "127.0.0.1", 80), ("0.0.0.0:0", "0.0.0.0", 0),
+            ("255.255.255.255:65535", "255.255.255.255", 65535),
+            ("[::]:0", "::", 0), ("[::1]:8080", "::1", 8080),
+            ("[2001:db8::ff00:42:8329]:1", "2001:db8::ff00:42:8329", 1),
+            ("[::ffff:192.0.2.1]:53", "::ffff:192.0.2.1", 53), ("[fe80::1%1]:80", "fe80::1%1", 80),
+            ("[fe80::1%4294967295]:80", "fe80::1%4294967295", 80),
+            ("unix:/run/a.sock", "/run/a.sock", nil), ("unix:relative path", "relative path", nil),
+            ("unix:@name", "@name", nil), ("unix:/tmp/ünïcode", "/tmp/ünïcode", nil), ("unix:@a:80", "@a:80", nil),
+        ] as [(String, String, Int?)])
+    func `what is parsed is printed the same`(text: String, host: String, port: Int?) throws {
+        let address = try SocketAddress(parsing: text)
+        #expect(address.description == text)
+        #expect(address.host == host)
+        #expect(address.port == port)
+        #expect(try SocketAddress(parsing: address.description) == address)
+    }
+
+    /// Source: RFC 5952, section 4, in which longer spellings have one short form.
+    @Test(arguments: [
+        ("2001:DB8:0:0:0:0:0:1", "2001:db8::1"), ("0:0:0:0:0:0:0:0", "::"), ("1:0:0:2:0:0:0:3", "1:0:0:2::3"),
+        ("::FFFF:1.2.3.4", "::ffff:1.2.3.4"),
+    ])
+    func `an IPv6 address is printed in its one form`(given: String, printed: String) throws {
+        let address = try SocketAddress.ipv6(given, port: 1)
+        #expect(address.host == printed)
+        #expect(try address == .ipv6(printed, port: 1))
+        #expect(try Set([address, .ipv6(printed, port: 1)]).count == 1)
+    }
+
+    @Test func `an interface's name is a scope`() throws {
+        let index = if_nametoindex("lo")
+        try #require(index > 0)
+        let address = try SocketAddress.ipv6("fe80::1%lo", port: 80)
+        #expect(address.description == "[fe80::1%\(index)]:80")
+    }
+
+    @Test(arguments: [
+        "", ":", "80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:-1", "127.0.0.1:+80", "127.0.0.1:65536",
+        "127.0.0.1:99999999999999999999", "127.0.0.1: 80", "1.2.3:80", "256.1.1.1:80", "1.2.3.4.5:80", "localhost:80",
+        "::1:80:x", "[::1]", "[::1]:", "[::1:80", "[::g]:80", "[127.0.0.1]:80", "::1]:80", "unix:", "unix:@",
+        "unix:a\0b", "unix:@a\0b", "127.0.0.1\0:80", "[::1\0]:80", "UNIX:/a",
+    ])
+    func `a text that is no address is refused with its reason`(text: String) {
+        #expect {
+            _ = try SocketAddress(parsing: text)
+        } throws: { error in
+            let error = error as? IOError
+            return error?.errno == EINVAL && error?.detail?.isEmpty == false
+        }
+    }
+
+    @Test(arguments: [Int.min, -1, 65_536, 70_000, Int.max])
+    func `a port beyond 16 bits is named`(port: Int) {
+        for isIPv6 in [false, true] {
+            #expect {
+                _ = isIPv6 ? try SocketAddress.ipv6("::1", port: port) : try SocketAddress.ipv4("::1", port: port)
+            } throws: { error in
+                let error = error as? IOError
+                return error?.errno == EINVAL && error?.detail == "port \(port) is not between 0 and 65535"
+            }
+        }
+    }
+
+    @Test(arguments: [("", EINVAL), ("a\0b", EINVAL), (String(repeating: "x", count: 108), ENAMETOOLONG)])
+    func `a path or a name that the kernel has no room for is refused`(name: String, errno: Int32) throws {
+        #expect { _ = try SocketAddress.unix(path: name) } throws: { ($0 as? IOError)?.errno == errno }
+        #expect { _ = try SocketAddress.unix(abstract: name) } throws: { ($0 as? IOError)?.errno == errno }
+    }
+
+    @Test func `the length of a path is counted in bytes`() throws {
+        let longest = String(repeating: "é", count: 53) + "x"
+        #expect(longest.utf8.count == SocketAddress.maximumPathLength)
+        #expect(try SocketAddress.unix(path: longest).host == longest)
+        #expect { _ = try SocketAddress.unix(path: longest + "x") } throws: { error in
+            (error as? IOError)?.detail == "the path has 108 bytes, at most 107 are possible"
+        }
+    }
+
+    @Test(arguments: [
+        ("fe80::1%", ENODEV), ("fe80::1%0", ENODEV), ("fe80::1%no-such-interface", ENODEV), ("%1", EINVAL),
+    ])
+    func `a scope that is no interface is refused`(host: String, errno: Int32) {
+        #expect { _ = try SocketAddress.ipv6(host, port: 1) } throws: { ($0 as? IOError)?.errno == errno }
+    }
+
+    @Test func `only the port is changed, and only where there is one`() throws {
+        #expect(try SocketAddress(parsing: "1.2.3.4:5").with(port: 6).description == "1.2.3.4:6")
+        #expect(try SocketAddress(parsing: "[fe80::1%3]:5").with(port: 6).description == "[fe80::1%3]:6")
+        #expect(try SocketAddress(parsing: "unix:@a").with(port: 6).description == "unix:@a")
+    }
+}
+
+@Suite struct `Addresses as the kernel takes them` {
+    @Test(arguments: [
+        ("127.0.0.1:80", AF_INET, 16), ("255.1.2.3:65535", AF_INET, 16), ("[::1]:8080", AF_INET6, 28),
+        ("[fe80::1%7]:1", AF_INET6, 28),
+        // The family, the path and its closing NUL; the family, a NUL and the name (unix(7)).
+        ("unix:/a", AF_UNIX, 2 + 2 + 1), ("unix:@name", AF_UNIX, 2 + 1 + 4),
+        ("unix:" + String(repeating: "x", count: 107), AF_UNIX, 110),
+        ("unix:@" + String(repeating: "x", count: 107), AF_UNIX, 110),
+    ])
+    func `to a sockaddr and back`(text: String, family: Int32, length: Int) throws {
+        let address = try SocketAddress(parsing: text)
+        #expect(address.family == family)
+        let (storage, storedLength) = stored(address)
+        #expect(Int32(storage.ss_family) == family)
+        #expect(Int(storedLength) == length)
+        #expect(SocketAddress(storage, length: storedLength) == address)
+    }
+
+    @Test func `a sockaddr is in network byte order`() throws {
+        let bytes = withUnsafeBytes(of: stored(try .ipv4("1.2.3.4", port: 0x1234)).storage) { Array($0.prefix(8)) }
+        #expect(Array(bytes[2...]) == [0x12, 0x34, 1, 2, 3, 4])
+        let six = withUnsafeBytes(of: stored(try .ipv6("102:304::f", port: 0x1234)).storage) { Array($0.prefix(24)) }
+        #expect(Array(six[2..<4]) == [0x12, 0x34])
+        #expect(Array(six[8...]) == [1, 2, 3, 4] + [UInt8](repeating: 0, count: 11) + [15])
+    }
+
+    @Test func `a socket that was never bound is unnamed`() {
+        let (storage, length) = stored(.unnamed)
+        #expect(length == 2)
+        #expect(SocketAddress(storage, length: length) == .unnamed)
+        #expect(SocketAddress.unnamed.description == "unix:")
+    }
+
+    @Test func `a path that fills all of sun_path has no NUL`() {
+        var storage = sockaddr_storage()
+        storage.ss_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &storage) { raw in
+            for index in 2..<110 { raw[index] = 0x61 }
+        }
+        #expect(SocketAddress(storage, length: 110)?.host == String(repeating: "a", count: 108))
+        // A length beyond the storage, as for a name that the kernel has cut (accept(2)).
+        #expect(SocketAddress(storage, length: 4_000)?.host == String(repeating: "a", count: 108))
+    }
+
+    @Test func `a family that we do not speak is none`() {
+        var storage = sockaddr_storage()
+        storage.ss_family = sa_family_t(AF_PACKET)
+        #expect(SocketAddress(storage, length: 16) == nil)
+    }
+
+    private func stored(_ address: SocketAddress) -> (storage: sockaddr_storage, length: socklen_t) {
+        address.withSockaddr { pointer, length in
+            var storage = sockaddr_storage()
+            withUnsafeMutableBytes(of: &storage) {
+                $0.copyMemory(from: UnsafeRawBufferPointer(start: pointer, count: Int(length)))
+            }
+            return (storage, length)
+        }
+    }
+}

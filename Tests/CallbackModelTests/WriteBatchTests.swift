@@ -1,0 +1,89 @@
+import Glibc
+import TestSupport
+import Testing
+
+@_spi(Engine) @testable import CallbackModel
+
+@Suite struct `Batches of small writes` {
+    private let driver = ScriptedLoop()
+    private let loop: EventLoop
+
+    init() { loop = EventLoop(driver: driver) }
+
+    /// Contract clause 7: at most two calls.
+    @Test(arguments: [1, 16, 64, 65, 100])
+    func `1,000 writes of one callback are one system call, or two if they do not fit the buffer`(size: Int) {
+        let (connection, stream) = driver.connect()
+        loop.core.perform {
+            for _ in 0..<1_000 { connection.write([UInt8](repeating: 1, count: size)) }
+            #expect(stream.sent.count == (1_000 * size > WriteBatch.capacity ? 1 : 0))
+        }
+        #expect(stream.sent.count == (1_000 * size > WriteBatch.capacity ? 2 : 1))
+        #expect(stream.sent.reduce(0) { $0 + $1.count } == 1_000 * size)
+        connection.reset()
+        driver.turn()
+    }
+
+    @Test func `outside of callbacks each write is a call of its own`() {
+        let (connection, stream) = driver.connect()
+        connection.write("a")
+        connection.write("b")
+        #expect(stream.sent == [[0x61], [0x62]])
+        connection.reset()
+        driver.turn()
+    }
+
+    @Test(arguments: 1...8 as ClosedRange<UInt64>)
+    func `the bytes of each connection stay in order, however the writes interleave`(seed: UInt64) {
+        let choices = pseudoRandomBytes(count: 4_000, seed: seed)
+        let bytes = pseudoRandomBytes(count: 200_000, seed: seed + 1_000)
+        let sizes = [0, 1, 7, 100, 1_000, 5_000, 16_384, 16_385, 40_000]
+        let peers = (0..<4).map { _ in driver.connect() }
+        var written = [[UInt8]](repeating: [], count: peers.count)
+        var next = choices.makeIterator()
+        while let calls = next.next() {
+            loop.core.perform {
+                for _ in 0..<calls % 40 {
+                    guard let which = next.next(), let size = next.next() else { return }
+                    let index = Int(which) % peers.count
+                    let start = written[index].count % 150_000
+                    let piece = Array(bytes[start..<start + sizes[Int(size) % sizes.count]])
+                    peers[index].0.write(piece)
+                    written[index] += piece
+                    #expect(
+                        peers[index].0.bytesWritten + UInt64(peers[index].0.bufferedByteCount) == written[index].count)
+                }
+            }
+            for (index, peer) in peers.enumerated() { #expect(peer.0.bytesWritten == written[index].count) }
+        }
+        for (index, peer) in peers.enumerated() {
+            let sent = peer.1.sent.reduce(into: []) { $0 += $1 }
+            // `==` would take seconds in a debug build.
+            #expect(sent.count == written[index].count && memcmp(sent, written[index], sent.count) == 0)
+            peer.0.reset()
+        }
+        driver.turn()
+    }
+
+    @Test func `after a failure nothing more is sent, and the others are not concerned`() {
+        let (broken, brokenStream) = driver.connect()
+        let (sound, soundStream) = driver.connect()
+        brokenStream.failure = EPIPE
+        var reasons: [CloseReason] = []
+        broken.onClose = { _, reason in reasons.append(reason) }
+        loop.core.perform {
+            for _ in 0..<10 {
+                broken.write("lost")
+                sound.write("kept")
+            }
+        }
+        brokenStream.failure = nil
+        #expect(broken.write("more") == .closed)
+        #expect(brokenStream.sent.isEmpty && broken.bytesUnsent == 40 && broken.bytesWritten == 0)
+        #expect(String(decoding: soundStream.sent.joined(), as: UTF8.self) == String(repeating: "kept", count: 10))
+        broken.close()
+        sound.reset()
+        driver.turn()
+        #expect(reasons == [.peerReset])
+    }
+}
