@@ -84,9 +84,11 @@ internal import Glibc
         isConnecting = false
         let error = Kernel.pendingError(of: token.descriptor)
         if error != 0 { return connectFailed(IOError(call: "connect", errno: error)) }
-        // Sends what was queued meanwhile, or stops waiting for the writable socket.
-        sendQueue()
-        if state != .closed { opened() }
+        mustQueue = !queue.isEmpty || state != .open
+        // Before what was queued is sent, since that may run `onDrain`, and `onOpen` comes first.
+        opened()
+        // Sends it, or stops waiting for the writable socket.
+        if interest.contains(.writable) { sendQueue() }
     }
 
     /// A reset is an error that poll(2) reports unasked.
