@@ -13,8 +13,8 @@ package enum PollerKind: Sendable {
     static let readBufferSize = 64 * 1024
 
     let poller: any Poller
-    // Allocated in `init`, given back in `deinit`.
-    let readBuffer = UnsafeMutableRawPointer.allocate(byteCount: readBufferSize, alignment: 64)
+    // Allocated in `init` once nothing can fail without `deinit`, which gives it back.
+    let readBuffer: UnsafeMutableRawPointer
     // Unchecked, since every turn looks at them: no access lasts while a callback or another method runs.
     @safe @exclusivity(unchecked) var timers = TimerQueue()
     @safe @exclusivity(unchecked) private var sources = SourceTable()
@@ -71,6 +71,7 @@ package enum PollerKind: Sendable {
         }
         workers = WorkerPool(counter: counter)
         if options.collectsMetrics { attention.insert(.measured) }
+        unsafe readBuffer = .allocate(byteCount: Self.readBufferSize, alignment: 64)
         super.init()
         do throws(IOError) {
             try poller.change(enter(counter.descriptor, .counter), from: [], to: .readable)
