@@ -1,0 +1,7 @@
+import CallbackServer
+import ParityKit
+import Testing
+
+@Suite struct `Scenarios` {
+    @Test func `stand`() { #expect(!Scenario.all.isEmpty) }
+}
