@@ -33,6 +33,8 @@ final class ConnectionObserver {
     private let board: Board
     /// Whether a script has paused it: then no data may come.
     var isPaused = false
+    /// Whether another connection gets what it receives.
+    var isPiped = false
     private var socket: UInt64?
 
     init(_ number: Int, _ overseer: Overseer, _ board: Board, expecting reference: [UInt8]?) {

@@ -44,6 +44,8 @@ public struct Peer: Hashable, Sendable {
         case send(Payload)
         /// Sends pieces of so many bytes, each once the side under test has received the one before.
         case drip(Payload, by: Int)
+        /// Sends it again and again until the connection with this number has come so far.
+        case flood(Payload, until: Int, Milestone)
         /// Sends one byte of urgent data (MSG_OOB, send(2)).
         case sendUrgent(UInt8)
         /// Sends all of it and receives exactly so many bytes at the same time.
@@ -52,6 +54,8 @@ public struct Peer: Hashable, Sendable {
         case read(Int)
         /// Receives until FIN or RST.
         case readToEnd
+        /// Sends back all that it receives until FIN, then sends FIN.
+        case echoToEnd
         /// Sends FIN (shutdown(2)).
         case halfClose
         /// Takes no more bytes (shutdown(2), SHUT_RD); what is sent to a Unix socket is then refused.

@@ -90,12 +90,19 @@ final class PeerPlayer {
         switch step {
         case .send(let payload): try exchange(payload.bytes, receiving: 0, socket)
         case .drip(let payload, let size): try drip(payload.bytes, size, socket)
+        case .flood(let payload, let other, let milestone):
+            let bytes = payload.bytes
+            while !board.progress(of: other).has(milestone) {
+                try exchange(bytes, receiving: 0, socket)
+                if ContinuousClock.now > deadline { throw PeerFailure(call: "flood", errno: 0) }
+            }
         case .sendUrgent(let byte):
             var byte = byte
             _ = try unsafe withUnsafeBytes(of: &byte) { unsafe socket.send($0, flags: Int32(MSG_OOB)) }.get()
         case .exchange(let payload, let count): try exchange(payload.bytes, receiving: count, socket)
         case .read(let count): try exchange([], receiving: count, socket)
         case .readToEnd: try readToEnd(socket)
+        case .echoToEnd: try echoToEnd(socket)
         case .halfClose: try socket.shutDown(Int(SHUT_WR))
         case .stopReading: try socket.shutDown(Int(SHUT_RD))
         case .reset: socket.reset()
@@ -152,6 +159,17 @@ final class PeerPlayer {
                 return
             }
         }
+    }
+
+    private func echoToEnd(_ socket: PeerSocket) throws(PeerFailure) {
+        while true {
+            try socket.wait(POLLIN, "recv")
+            guard let count = try receive(atMost: room.count, socket) else { continue }
+            if count == 0 { break }
+            try exchange(Array(room[..<count]), receiving: 0, socket)
+        }
+        outcome.ending = .end
+        try socket.shutDown(Int(SHUT_WR))
     }
 
     private func receive(atMost count: Int, _ socket: PeerSocket) throws(PeerFailure) -> Int? {

@@ -72,6 +72,8 @@ public struct Script: Hashable, Sendable {
         case writeCompleting(Payload)
         /// Writes bytes again and again, this many times.
         case writeEach(Payload, times: Int)
+        /// Writes several pieces in one call.
+        case writePieces([Payload])
         /// `pause()`.
         case pause
         /// `resume()`.
@@ -98,6 +100,8 @@ public struct Script: Hashable, Sendable {
         case rearmTimer(Int, milliseconds: Int)
         /// Does actions to another connection, by its number from 0.
         case other(Int, [Action])
+        /// Pipes the connection to the one with this number; only at ``Trigger/start``.
+        case pipe(to: Int)
         /// Lets go of the script's own reference to the connection.
         case letGo
         /// Sets a time-out.

@@ -99,6 +99,10 @@ final class ScriptPlayer {
             let bytes = payload.bytes
             for _ in 0..<times { check(connection.write(bytes), connection) }
         case .writeCompleting(let payload): writeCompleting(payload, connection)
+        case .writePieces(let pieces): check(connection.write(pieces.map(\.bytes)), connection)
+        case .pipe(let number):
+            observer.isPiped = true
+            if let target = stage.players[number]?.connection { connection.pipe(to: target) }
         case .pause:
             pause = .byScript
             setPaused(true, connection)

@@ -3,8 +3,13 @@ internal import Glibc
 
 /// One run of a scenario, on the loop's thread: what a program gets to work with.
 public final class Stage {
-    /// The loop under test.
-    public let loop: EventLoop
+    /// The loop under test. Not to be used once the run is over.
+    public var loop: EventLoop {
+        guard let heldLoop else { preconditionFailure("Stage.loop was used after the run of \(scenario.name)") }
+        return heldLoop
+    }
+
+    private var heldLoop: EventLoop?
 
     /// The listener, once there is one.
     public private(set) var listener: Listener?
@@ -23,11 +28,10 @@ public final class Stage {
     private var accepted = 0
     private var shed = 0
     private var open = 0
-    private var unixPath: String?
 
     init(_ scenario: Scenario, _ loop: EventLoop, _ board: Board) {
         self.scenario = scenario
-        self.loop = loop
+        heldLoop = loop
         self.board = board
     }
 
@@ -83,6 +87,18 @@ public final class Stage {
         }
     }
 
+    /// A blocking-free socket that is connected to the peer with this number, which has not begun yet: for `adopt`.
+    public func connectedSocket(to number: Int) throws(IOError) -> Int32 {
+        let address = try peerAddress(number)
+        do throws(PeerFailure) {
+            let socket = try PeerSocket(for: address, until: ContinuousClock.now + scenario.timeLimit)
+            try socket.connect(to: address)
+            return dup(socket.descriptor)
+        } catch {
+            throw IOError(call: error.call, errno: error.errno, address: address)
+        }
+    }
+
     /// A name in the file system that nothing has, for a Unix socket.
     public func freshPath() -> String {
         let number = SplitMix.nextNumber()
@@ -115,7 +131,6 @@ public final class Stage {
         case .accepts:
             try socket.listen(backlog: 16)
             listeningPeers[number] = (dup(socket.descriptor), address)
-            unixPath = scenario.endpoint == .unix ? address.host : nil
         case .refuses: heldSockets.append(socket)
         case .isSilent:
             try socket.listen(backlog: 0)
@@ -198,6 +213,8 @@ public final class Stage {
         listener = nil
         for (_, address) in listeningPeers.values where scenario.endpoint == .unix { _ = unsafe unlink(address.host) }
         heldSockets = []
+        // Callbacks that never ran may hold this object, which would hold the loop, which holds them.
+        heldLoop = nil
     }
 }
 

@@ -1,6 +1,8 @@
 extension Scenario {
     /// All scenarios of the kit, by topic.
     public static var all: [Scenario] {
-        [echoing].flatMap { $0 }
+        [
+            echoing, ending, resetting, writing, connecting, accepting, binding, polling, timing, looping, signalling,
+        ].flatMap { $0 }
     }
 }
