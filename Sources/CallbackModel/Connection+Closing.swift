@@ -60,6 +60,8 @@ extension Connection {
     /// refuse to read without ever closing (shutdown(2), SHUT_RD).
     func writeFailed(_ error: IOError) {
         fail(error)
+        // Known already, by a write in `onOpen`.
+        if lifecycle == .readingOut { return }
         guard error.isPeerReset, input == .flowing, lifecycle == .open || lifecycle == .starting else {
             return closeDriver()
         }

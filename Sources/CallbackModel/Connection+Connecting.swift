@@ -109,6 +109,7 @@ extension Connection {
         lastWriteAt = openedAt
         if wasConnecting, let onOpen = rare?.onOpen { core.perform { onOpen(self) } }
         begin()
+        if isOwedSomething { putOffDelivery() }
     }
 
     /// The engine calls this when the connection that it began has failed.
