@@ -81,8 +81,15 @@ extension EventLoop {
 }
 
 extension Connection {
-    func beginConnecting() {
+    /// From now on it counts how long the connection takes to open.
+    func startConnecting() {
         lifecycle = .connecting
+        // Read, since the turn's clock stands while the loop does not run: the time-out would be early.
+        openedAt = core.driver.nanoseconds / 1_000_000
+    }
+
+    func beginConnecting() {
+        startConnecting()
         switch driver.connect(to: remoteAddress) {
         case .inProgress: timeoutsChanged()
         case .connected: tellOpened()

@@ -19,7 +19,7 @@ final class HostRace {
 
     func begin(for connection: Connection) {
         self.connection = connection
-        connection.lifecycle = .connecting
+        connection.startConnecting()
         connection.timeoutsChanged()
     }
 
