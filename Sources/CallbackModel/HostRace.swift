@@ -145,7 +145,7 @@ func interleaved(_ addresses: [SocketAddress]) -> [SocketAddress] {
     override func stopReading() {}
 
     override func send(_ bytes: Span<UInt8>) -> Int {
-        for index in bytes.indices { queue.append(bytes[index]) }
+        unsafe bytes.withUnsafeBufferPointer { unsafe queue.append(contentsOf: $0) }
         return queue.count
     }
 

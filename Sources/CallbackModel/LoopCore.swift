@@ -192,9 +192,10 @@
         for listener in listeners.values { listener.abandon() }
         connections.forEach { $0.abandon() }
         timeouts.shutDown()
-        driver.shutDown()
+        // Before the engine's driver goes, which they still ask for the time.
         for case .closed(let driver)? in deferred { driver.closed() }
         deferred = []
+        driver.shutDown()
         assert(connections.isEmpty && listeners.isEmpty, "the engine has lost a `closed` call")
     }
 }
