@@ -75,10 +75,23 @@ extension Connection {
         write(text.utf8.span, completion: completion)
     }
 
+    /// The same for several pieces; `completion` runs once, for all of them.
+    @discardableResult
+    public func write(_ pieces: [[UInt8]], completion: @escaping (WriteResult) -> Void) -> WriteStatus {
+        guard output == .open else { return .closed }
+        let end = acceptedByteCount + pieces.reduce(0) { $0 + UInt64($1.count) }
+        needRare().completions.append(end: end, completion)
+        watch.insert(.completions)
+        let status = write(pieces)
+        if acceptedByteCount < end { needRare().completions.removeLast() }
+        if bufferedByteCount == 0, output == .open { putOffDelivery() }
+        return status
+    }
+
     /// Runs the completions of all bytes up to `position`.
     func deliverCompletions(upTo position: UInt64, _ result: WriteResult) {
         while let body = rare?.completions.popFirst(upTo: position) {
-            core.perform { body(result) }
+            core.perform(.completion) { body(result) }
         }
         if rare?.completions.isEmpty ?? true { watch.remove(.completions) }
     }

@@ -90,7 +90,7 @@ extension Connection {
     func closeDriver(resetting: Bool = false) {
         guard lifecycle != .closing, lifecycle != .closed else { return }
         bytesUnsent += UInt64(bufferedByteCount)
-        queuedByteCount = 0
+        setQueuedByteCount(0)
         batchStart = batchEnd
         output = .closed
         input = .closed
@@ -105,8 +105,9 @@ extension Connection {
         deliverCompletions(upTo: bytesWritten, .sent)
         deliverCompletions(upTo: .max, .failed(reason))
         if let race = rare?.race { race.lost(self, reason) }
+        cutPipes(reason)
         listener?.connectionCloses(reason)
-        if let onClose { core.perform { onClose(self, reason) } }
+        if let onClose { core.perform(.close) { onClose(self, reason) } }
         let listener = self.listener
         release()
         listener?.connectionClosed()
@@ -194,7 +195,7 @@ extension Connection {
         guard let (kind, deadline) = nextTimeout(), deadline <= now else { return timeoutsChanged() }
         var action = TimeoutAction.close
         if kind != .close, let onTimeout = rare?.onTimeout {
-            core.perform { action = onTimeout(self, kind) }
+            core.perform(.timeout) { action = onTimeout(self, kind) }
         }
         guard lifecycle == .open || lifecycle == .connecting || isBoundedByClose else { return }
         switch action {

@@ -57,7 +57,7 @@ extension EventLoop {
         let race = HostRace(core: core, options: options)
         try resolve(host: host, port: port) { race.resolved($0) }
         let connection = Connection(
-            core: core, driver: UnconnectedStream(core: core, race: race), listener: nil, remoteAddress: .unnamed,
+            core: core, driver: HostStream(core: core, race: race), listener: nil, remoteAddress: .unnamed,
             options: Connection.SharedOptions(options.connection))
         race.begin(for: connection)
         return connection
@@ -121,7 +121,7 @@ extension Connection {
         openedAt = core.driver.cachedMilliseconds
         lastReadAt = openedAt
         lastWriteAt = openedAt
-        if wasConnecting, let onOpen = rare?.onOpen { core.perform { onOpen(self) } }
+        if wasConnecting, let onOpen = rare?.onOpen { core.perform(.open) { onOpen(self) } }
         begin()
         if isOwedSomething { putOffDelivery() }
     }

@@ -15,6 +15,12 @@ extension Connection {
         public var receiveBufferSize: Int? = nil
         /// The kernel's send buffer in bytes, from 1 (SO_SNDBUF, socket(7)); nothing for its own choice.
         public var sendBufferSize: Int? = nil
+        /// The type of service of outgoing packets, the DSCP in its upper six bits (IP_TOS, ip(7); IPV6_TCLASS,
+        /// ipv6(7)); nothing for the system's.
+        public var typeOfService: UInt8? = nil
+        /// How long sent bytes may stay unacknowledged until the connection fails with ETIMEDOUT, from 1 ms to 24 days
+        /// (TCP_USER_TIMEOUT, tcp(7)); nothing for the system's, about 15 minutes.
+        public var userTimeout: Duration? = nil
         /// How long to wait for what.
         public var timeouts = Timeouts()
 
@@ -32,6 +38,11 @@ extension Connection {
                 guard let size else { continue }
                 guard (1...Int(Int32.max)).contains(size) else {
                     throw .invalid("setsockopt", "a buffer of \(size) bytes is not between 1 and \(Int32.max)")
+                }
+            }
+            if let userTimeout {
+                guard (.milliseconds(1) ... .seconds(24 * 24 * 3600)).contains(userTimeout) else {
+                    throw .invalid("setsockopt", "a userTimeout of \(userTimeout) is not between 1 ms and 24 days")
                 }
             }
             try keepAlive?.validate()

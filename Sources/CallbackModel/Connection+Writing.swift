@@ -28,6 +28,16 @@ extension Connection {
         text.withUTF8Buffer { unsafe write($0.span) }
     }
 
+    /// The same for several pieces, which leave in as few system calls as small ones can, also outside of callbacks.
+    @discardableResult
+    public func write(_ pieces: [[UInt8]]) -> WriteStatus {
+        core.together {
+            for piece in pieces { write(piece.span) }
+        }
+        guard output == .open else { return .closed }
+        return bufferedByteCount < Int(highWaterMark) ? .flowing : saturate()
+    }
+
     /// The way of large pieces, of bytes behind a queue, of writes outside of callbacks and of a full batch.
     fileprivate func writeSlowly(_ bytes: Span<UInt8>) -> WriteStatus {
         guard output == .open else { return .closed }
@@ -66,12 +76,12 @@ extension Connection {
     private func handedOver(_ queued: Int, count: Int) {
         guard queued >= 0 else {
             bytesUnsent += UInt64(queuedByteCount + count)
-            queuedByteCount = 0
+            setQueuedByteCount(0)
             return writeFailed(IOError(call: "send", errno: Int32(-queued), address: remoteAddress))
         }
         let wasEmpty = queuedByteCount == 0
         if watch.contains(.timeouts) { lastWriteAt = core.driver.cachedMilliseconds }
-        queuedByteCount = queued
+        setQueuedByteCount(queued)
         if wasEmpty, queued > 0 { timeoutsChanged() }
         if isOwedSomething { putOffDelivery() }
     }
@@ -106,7 +116,8 @@ extension Connection {
         guard watch.contains(.saturated), output == .open || output == .ending else { return }
         guard bufferedByteCount <= sharedOptions.value.lowWaterMark else { return }
         watch.remove(.saturated)
-        if output == .open, let onDrain = drainCallback { core.perform { onDrain(self) } }
+        resumePipeSource()
+        if output == .open, let onDrain = drainCallback { core.perform(.drain) { onDrain(self) } }
     }
 
     /// A long write is one step to the engine, told when it is done: how far it is shows only in the driver.
@@ -114,13 +125,13 @@ extension Connection {
         guard queuedByteCount > 0 else { return }
         let queued = driver.queuedByteCount
         guard queued < queuedByteCount else { return }
-        queuedByteCount = queued
+        setQueuedByteCount(queued)
         lastWriteAt = now
     }
 
     /// The engine calls this when its queue has become shorter.
     func queueShrank(to queued: Int) {
-        queuedByteCount = queued
+        setQueuedByteCount(queued)
         lastWriteAt = core.driver.cachedMilliseconds
         deliverProgress()
         if lifecycle == .flushing, bufferedByteCount == 0 { closeDriver() }
@@ -129,7 +140,7 @@ extension Connection {
     /// The engine calls this when bytes of its queue could not be sent; `send` answers with its own failures.
     func queueFailed(_ error: IOError) {
         bytesUnsent += UInt64(queuedByteCount)
-        queuedByteCount = 0
+        setQueuedByteCount(0)
         writeFailed(error)
     }
 }

@@ -66,6 +66,8 @@
         /// Where the bytes go (``Connection/pipe(to:)``), and where they come from.
         var pipeTarget: Connection?
         var pipeSource: Connection?
+        /// Whether the pipe has paused this source, rather than the user.
+        var isPausedByPipe = false
         /// The race that this connection is an attempt of.
         var race: HostRace?
         /// When ``Connection/close()`` gives up flushing, in milliseconds of the loop's clock.
@@ -102,13 +104,12 @@
     }
 
     let core: LoopCore
-    /// Replaced once in a connection to a host name, when an address has answered.
-    @safe @exclusivity(unchecked) private(set) var driver: StreamDriver
+    let driver: StreamDriver
     var listener: Listener?
 
     /// The peer's address, also after it has gone; for a Unix socket's client usually unnamed, and so is that of a
     /// host whose addresses are still tried.
-    public private(set) var remoteAddress: SocketAddress
+    public internal(set) var remoteAddress: SocketAddress
 
     /// What may still be written. The one thing that `write` looks at.
     enum Output: UInt8 {
@@ -186,7 +187,7 @@
     @safe @exclusivity(unchecked) var nextDirty: Unmanaged<Connection>? = nil
 
     /// Bytes in the driver's queue.
-    @safe @exclusivity(unchecked) var queuedByteCount = 0
+    @safe @exclusivity(unchecked) private(set) var queuedByteCount = 0
     @safe @exclusivity(unchecked) var acceptedByteCount: UInt64 = 0
 
     /// Bytes delivered to `onData`.
@@ -233,15 +234,16 @@
         if lifecycle == .starting { lifecycle = .open }
         // A write in the user's first callback may have met a reset: what came before it is still read.
         guard isReadable else { return }
-        if input == .flowing { driver.startReading() }
+        if input == .flowing, !core.isOverloaded { driver.startReading() }
+        if input == .paused { core.watchPaused() }
         timeoutsChanged()
     }
 
-    /// Goes on with the driver of an attempt that has opened (`HostRace`).
-    func replaceDriver(by driver: StreamDriver, remoteAddress: SocketAddress) {
-        self.driver = driver
-        self.remoteAddress = remoteAddress
-        driver.serve(self)
+    /// The driver's queue holds so many bytes now.
+    func setQueuedByteCount(_ count: Int) {
+        let change = count - queuedByteCount
+        queuedByteCount = count
+        if change != 0 { core.queuesChanged(by: change) }
     }
 
     func needRare() -> Rare {
@@ -249,57 +251,6 @@
         let made = Rare()
         rare = made
         return made
-    }
-}
-
-// MARK: - Looking
-
-extension Connection {
-    /// Bytes that were written and that the kernel has not taken yet.
-    public var bufferedByteCount: Int {
-        if queuedByteCount > 0 { noteProgress(at: core.driver.cachedMilliseconds) }
-        return queuedByteCount + batchCount
-    }
-
-    /// Bytes that the kernel has taken.
-    public var bytesWritten: UInt64 {
-        acceptedByteCount - UInt64(bufferedByteCount) - bytesUnsent
-    }
-
-    /// How long the connection has been open, or was.
-    public var age: Duration {
-        // After the end the loop may be gone, and its clock with it.
-        let now = lifecycle == .closed ? lastReadAt : core.driver.cachedMilliseconds
-        // The clock of the turn may be behind the moment at which a time-out began to count.
-        return .milliseconds(Int64(max(now, openedAt) - openedAt))
-    }
-
-    /// The descriptor, for logs only; -1 once it is closed.
-    public var descriptor: Int32 {
-        driver.descriptor
-    }
-
-    /// This end's address; nothing once the connection is closed.
-    public var localAddress: SocketAddress? {
-        driver.localAddress
-    }
-
-    /// The options in force. Setting them changes water marks, half-open behaviour and time-outs at once;
-    /// socket options (`noDelay`, buffer sizes, …) take effect when the connection is made.
-    ///
-    /// - Precondition: the values set are within their documented bounds.
-    public var options: Options {
-        get { sharedOptions.value }
-        set {
-            do {
-                try newValue.validate()
-            } catch {
-                preconditionFailure("Connection.options: \(error)")
-            }
-            sharedOptions = SharedOptions(newValue)
-            highWaterMark = Int32(newValue.highWaterMark)
-            timeoutsChanged()
-        }
     }
 }
 
@@ -311,6 +262,7 @@ extension Connection {
         guard input == .flowing else { return }
         input = .paused
         driver.stopReading()
+        core.watchPaused()
     }
 
     /// Delivers data again after ``pause()``.
@@ -318,11 +270,11 @@ extension Connection {
         guard input == .paused else { return }
         input = .flowing
         lastReadAt = core.driver.cachedMilliseconds
-        if isReadable { driver.startReading() }
+        if isReadable, !core.isOverloaded { driver.startReading() }
         timeoutsChanged()
     }
 
-    private var isReadable: Bool {
+    var isReadable: Bool {
         lifecycle == .open || lifecycle == .readingOut
     }
 
@@ -330,11 +282,24 @@ extension Connection {
     @inline(__always)
     fileprivate func take(_ bytes: Span<UInt8>) {
         guard input == .flowing else { return }
+        if core.isTimed { return takeTimed(bytes) }
         bytesRead &+= UInt64(truncatingIfNeeded: bytes.count)
         deliver(bytes)
         // Behind the callback, so that `bytes` need not be kept for it.
         if watch.contains(.timeouts) { noteRead() }
         core.flushBatch()
+    }
+
+    /// The same, measured.
+    @inline(never)
+    private func takeTimed(_ bytes: Span<UInt8>) {
+        core.noteEvent()
+        let start = core.driver.nanoseconds
+        bytesRead &+= UInt64(truncatingIfNeeded: bytes.count)
+        deliver(bytes)
+        if watch.contains(.timeouts) { noteRead() }
+        core.flushBatch()
+        core.noteCallback(.data, since: start)
     }
 
     @inline(never)
@@ -374,12 +339,14 @@ extension Connection {
         guard input == .flowing else { return }
         input = .ended
         driver.stopReading()
+        core.watchPaused()
         if cause == nil, output == .open { cause = .peerClosed }
-        if let onEnd = rare?.onEnd { core.perform { onEnd(self) } }
+        if let onEnd = rare?.onEnd { core.perform(.end) { onEnd(self) } }
+        endPipe()
         guard lifecycle == .open else { return }
         if output == .ended {
             closeDriver()
-        } else if output == .open, !sharedOptions.value.allowsHalfOpen {
+        } else if output == .open, !sharedOptions.value.allowsHalfOpen, !isPipeTarget {
             end()
         }
     }

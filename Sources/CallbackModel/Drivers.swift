@@ -31,6 +31,9 @@ open class LoopDriver {
     /// How many turns there were, if the options asked for metrics.
     open var turnCount: UInt64 { unimplemented() }
 
+    /// How long the loop has waited for events, if the options asked for metrics.
+    open var nanosecondsAsleep: UInt64 { unimplemented() }
+
     /// CLOCK_MONOTONIC in milliseconds, as it was when this turn last looked.
     open var cachedMilliseconds: UInt64 { unimplemented() }
 
@@ -126,13 +129,17 @@ open class ListenerDriver {
     /// Tells the connection. A driver that no connection was ever made for has nobody to tell.
     @inline(__always)
     private final func tell(_ body: (Connection) -> Void) {
-        unsafe connection?._withUnsafeGuaranteedRef { body($0) }
+        unsafe connection?._withUnsafeGuaranteedRef {
+            $0.core.noteEvent()
+            body($0)
+        }
     }
 
     /// The connection that `connect` began is open.
     package final func opened() {
         // An attempt that wins its race is let go in this call (`Connection.surrenderDriver`).
         guard let connection = unsafe connection?.takeUnretainedValue() else { return }
+        connection.core.noteEvent()
         withExtendedLifetime(connection) { connection.opened() }
     }
 

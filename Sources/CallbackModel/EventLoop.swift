@@ -14,8 +14,8 @@ public final class EventLoop {
 
     /// A loop on the engine behind `driver`; users write `EventLoop(engine:options:)`.
     @_spi(Engine)
-    public init(driver: LoopDriver) {
-        core = LoopCore(driver: driver)
+    public init(driver: LoopDriver, options: Options = .init()) {
+        core = LoopCore(driver: driver, options: options)
     }
 
     deinit {
@@ -99,7 +99,7 @@ public final class EventLoop {
             throw .invalid("getaddrinfo", "port \(port) is not between 0 and 65535")
         }
         try core.driver.resolve(host: host, port: port) { [core] answer in
-            core.perform { body(answer) }
+            core.perform(.resolved) { body(answer) }
         }
     }
 
@@ -134,26 +134,6 @@ public final class EventLoop {
 }
 
 extension EventLoop {
-    /// What a loop is made with.
-    public struct Options: Sendable {
-        /// Whether ``EventLoop/metrics`` are kept. Off by default: with libuv, counting takes a callback each turn.
-        public var collectsMetrics = false
-
-        /// The defaults above.
-        public init() {}
-    }
-
-    /// What a loop has done so far.
-    public struct Metrics: Hashable, Sendable {
-        /// Turns, each of which has waited for events once.
-        public let turns: UInt64
-    }
-
-    /// The figures so far; zeros unless ``Options/collectsMetrics`` is set.
-    public var metrics: Metrics {
-        Metrics(turns: core.driver.turnCount)
-    }
-
     /// A moment of the monotonic clock, in whole milliseconds.
     public struct Instant: InstantProtocol, Sendable {
         /// CLOCK_MONOTONIC, in milliseconds.

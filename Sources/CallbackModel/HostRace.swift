@@ -68,7 +68,7 @@ final class HostRace {
     }
 
     private func startNextLater() {
-        let timer = EventLoop.Timer(core: core, interval: nil) { _ in
+        let timer = EventLoop.Timer(core: core, interval: nil, isInternal: true) { _ in
             self.tryNext(after: IOError(call: "connect", errno: IOError.timedOut))
         }
         timer.reschedule(after: options.attemptDelay)
@@ -79,11 +79,11 @@ final class HostRace {
     func won(by attempt: Connection) {
         guard let connection else { return attempt.reset() }
         attempts.removeAll { $0 === attempt }
-        let stand = connection.driver as? UnconnectedStream
         finish()
-        let address = attempt.remoteAddress
-        connection.replaceDriver(by: attempt.surrenderDriver(), remoteAddress: address)
-        stand?.handOver(to: connection)
+        connection.remoteAddress = attempt.remoteAddress
+        let winner = attempt.surrenderDriver()
+        winner.serve(connection)
+        (connection.driver as? HostStream)?.begin(winner, for: connection)
         connection.opened()
     }
 
@@ -125,10 +125,14 @@ func interleaved(_ addresses: [SocketAddress]) -> [SocketAddress] {
     return result
 }
 
-/// Stands in for a driver until a host's address has answered: it queues what is written.
-@safe final class UnconnectedStream: StreamDriver {
+/// The driver of a connection to a host: it queues what is written until an address has answered, and then passes
+/// everything on to the driver of the attempt that did.
+///
+/// A stand-in that stays, since a connection whose driver can change would retain it for every message.
+@safe final class HostStream: StreamDriver {
     private let core: LoopCore
     private let race: HostRace
+    private var winner: StreamDriver?
     private var queue: [UInt8] = []
     private var isFinishing = false
 
@@ -137,33 +141,37 @@ func interleaved(_ addresses: [SocketAddress]) -> [SocketAddress] {
         self.race = race
     }
 
-    override var descriptor: Int32 { -1 }
-    override var localAddress: SocketAddress? { nil }
-    override var queuedByteCount: Int { queue.count }
-    override var loss: Int32? { nil }
-    override func startReading() {}
-    override func stopReading() {}
+    /// Gives what was queued to the driver that has won. It tells the connection directly.
+    func begin(_ winner: StreamDriver, for connection: Connection) {
+        self.winner = winner
+        connection.setQueuedByteCount(0)
+        if !queue.isEmpty { connection.handOver(queue.span) }
+        if isFinishing { winner.finish() }
+        queue = []
+    }
+
+    override var descriptor: Int32 { winner?.descriptor ?? -1 }
+    override var localAddress: SocketAddress? { winner?.localAddress }
+    override var queuedByteCount: Int { winner?.queuedByteCount ?? queue.count }
+    override var loss: Int32? { winner?.loss }
+    override func startReading() { winner?.startReading() }
+    override func stopReading() { winner?.stopReading() }
 
     override func send(_ bytes: Span<UInt8>) -> Int {
+        if let winner { return winner.send(bytes) }
         unsafe bytes.withUnsafeBufferPointer { unsafe queue.append(contentsOf: $0) }
         return queue.count
     }
 
     override func finish() {
         isFinishing = true
+        winner?.finish()
     }
 
     override func close(resetting: Bool) {
+        if let winner { return winner.close(resetting: resetting) }
         race.finish()
         queue = []
         core.putOff(.closed(self))
-    }
-
-    /// Gives what was queued to the driver that has taken this one's place.
-    func handOver(to connection: Connection) {
-        connection.queuedByteCount = 0
-        if !queue.isEmpty { connection.handOver(queue.span) }
-        if isFinishing { connection.driver.finish() }
-        queue = []
     }
 }

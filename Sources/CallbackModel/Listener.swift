@@ -113,7 +113,7 @@ public final class Listener {
         precondition(limit >= .zero, "a listener cannot drain within \(limit): the time is negative")
         close()
         drain?.deadline.cancel()
-        let deadline = EventLoop.Timer(core: core, interval: nil) { _ in self.endDrain() }
+        let deadline = EventLoop.Timer(core: core, interval: nil, isInternal: true) { _ in self.endDrain() }
         drain = Drain(deadline: deadline, report: drain?.report ?? DrainReport(), done: done)
         // Already empty: still later, since no callback runs inside a call.
         deadline.reschedule(after: connectionCount == 0 ? .zero : limit)
@@ -135,7 +135,7 @@ public final class Listener {
         guard let drain else { return }
         self.drain = nil
         drain.deadline.cancel()
-        core.perform { drain.done(drain.report) }
+        core.perform(.drained) { drain.done(drain.report) }
     }
 
     private func enter(_ new: State) {
@@ -178,14 +178,14 @@ public final class Listener {
             core: core, driver: stream, listener: self, remoteAddress: remoteAddress, options: connectionOptions)
         connectionCount += 1
         if isFull, options.beyondMaxConnections == .wait { enter(.full) }
-        core.perform { onConnection(connection) }
+        core.perform(.connection) { onConnection(connection) }
         connection.begin()
     }
 
     /// Clients that were accepted and closed at once in this wake-up.
     package func shed(_ count: Int, _ cause: Shed.Cause) {
         guard count > 0, let onShed else { return }
-        core.perform { onShed(self, Shed(count: count, cause: cause)) }
+        core.perform(.shed) { onShed(self, Shed(count: count, cause: cause)) }
     }
 
     /// Accepting failed, and would fail again at once.
@@ -194,16 +194,16 @@ public final class Listener {
         let delay = isDescriptorLimit ? Self.descriptorBackOff : backOff
         if !isDescriptorLimit { backOff = min(2 * backOff, Self.longestBackOff) }
         enter(.backingOff)
-        retry = EventLoop.Timer(core: core, interval: nil) { _ in
+        retry = EventLoop.Timer(core: core, interval: nil, isInternal: true) { _ in
             if self.state == .backingOff { self.enter(.accepting) }
         }
         retry?.reschedule(after: .milliseconds(delay))
-        if let onError { core.perform { onError(self, error) } }
+        if let onError { core.perform(.error) { onError(self, error) } }
     }
 
     /// The socket is closed.
     package func driverClosed() {
-        if let onClose { core.perform { onClose(self) } }
+        if let onClose { core.perform(.close) { onClose(self) } }
         abandonCallbacks()
         state = .closed
         core.remove(self)

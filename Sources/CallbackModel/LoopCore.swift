@@ -11,6 +11,18 @@
     /// Whether user code is on the stack, called by this loop: its small writes then wait for the callback's end.
     @safe @exclusivity(unchecked) var isInCallback = false
 
+    /// Whether callbacks are measured, for metrics or for the warning about slow ones.
+    @safe @exclusivity(unchecked) private(set) var isTimed = false
+    var counts = LoopCounts()
+
+    /// Bytes in the queues of all connections, and what they may be together.
+    var queuedByteCount = 0
+    let maxQueuedBytes: Int
+    /// Whether nobody is read, so that the queues do not grow by what is read.
+    var isOverloaded = false
+    /// Armed while a connection does not read.
+    var pauseWatch: EventLoop.Timer?
+
     private(set) var isRunning = false
     private(set) var isShutDown = false
     private var isHeld = false
@@ -54,8 +66,10 @@
     /// What other threads want done here.
     let wakes: WakeQueue
 
-    init(driver: LoopDriver) {
+    init(driver: LoopDriver, options: EventLoop.Options) {
         self.driver = driver
+        maxQueuedBytes = options.maxQueuedBytes
+        isTimed = options.collectsMetrics
         wakes = WakeQueue(wake: driver.wake)
         driver.core = self
     }
@@ -76,10 +90,20 @@
     }
 
     /// Runs user code, then sends what it wrote. Every callback but `onData`'s fast path goes through here.
-    @inline(__always)
-    func perform(_ callback: () -> Void) {
+    func perform(_ kind: EventLoop.CallbackKind, _ callback: () -> Void) {
+        let start = isTimed ? driver.nanoseconds : 0
         isInCallback = true
         callback()
+        isInCallback = false
+        flushBatch()
+        if isTimed { noteCallback(kind, since: start) }
+    }
+
+    /// Does what `body` writes as one callback would, in as few system calls as it can.
+    func together(_ body: () -> Void) {
+        if isInCallback { return body() }
+        isInCallback = true
+        body()
         isInCallback = false
         flushBatch()
     }
@@ -97,7 +121,7 @@
 
     /// The engine calls this, some time after `LoopDriver.wake`: runs what other threads have asked for so far.
     package func woken() {
-        for body in wakes.takeAll() { perform(body) }
+        for body in wakes.takeAll() { perform(.executed, body) }
     }
 
     /// The engine calls this where a turn begins, when one was requested.
@@ -148,6 +172,12 @@
         holdIfNeeded()
     }
 
+    func warnOfCallbacks(longerThan threshold: Duration, _ body: @escaping (EventLoop.CallbackTime) -> Void) {
+        counts.threshold = threshold
+        counts.onSlow = body
+        isTimed = true
+    }
+
     // MARK: Who is alive
 
     func add(_ connection: Connection) {
@@ -192,8 +222,10 @@
         for listener in listeners.values { listener.abandon() }
         connections.forEach { $0.abandon() }
         timeouts.shutDown()
+        pauseWatch = nil
         // Before the engine's driver goes, which they still ask for the time.
         for case .closed(let driver)? in deferred { driver.closed() }
+        counts.onSlow = nil
         deferred = []
         driver.shutDown()
         assert(connections.isEmpty && listeners.isEmpty, "the engine has lost a `closed` call")

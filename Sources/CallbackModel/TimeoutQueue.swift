@@ -55,7 +55,9 @@ final class TimeoutQueue {
     }
 
     private func makeAlarm(_ core: LoopCore) -> EventLoop.Timer {
-        let alarm = EventLoop.Timer(core: core, interval: nil) { [unowned self, unowned core] _ in self.ring(core) }
+        let alarm = EventLoop.Timer(core: core, interval: nil, isInternal: true) { [unowned self, unowned core] _ in
+            self.ring(core)
+        }
         alarm.unref()
         self.alarm = alarm
         return alarm

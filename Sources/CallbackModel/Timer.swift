@@ -23,11 +23,17 @@ extension EventLoop {
             case firing
         }
 
-        init(core: LoopCore, interval: Duration?, body: @escaping (Timer) -> Void) {
+        /// Whether it is the loop's own, which counts as no callback.
+        private let isInternal: Bool
+
+        init(
+            core: LoopCore, interval: Duration?, isInternal: Bool = false, body: @escaping (Timer) -> Void
+        ) {
             if let interval {
                 precondition(interval >= .milliseconds(1), "a timer cannot repeat every \(interval): 1 ms at least")
             }
             self.core = core
+            self.isInternal = isInternal
             self.interval = interval.map { UInt64($0.wholeMilliseconds) }
             self.body = body
         }
@@ -133,7 +139,7 @@ extension EventLoop {
         private func fire() {
             let due = deadline
             state = .firing
-            core.perform { body(self) }
+            if isInternal { body(self) } else { core.perform(.timer) { body(self) } }
             guard case .firing = state else { return }
             guard let interval else { return rest() }
             let now = core.driver.nanoseconds / 1_000_000
@@ -212,7 +218,7 @@ extension EventLoop {
         /// The engine calls this, once for each time the kernel told it.
         package func received() {
             guard let body else { return }
-            core.perform { body(self) }
+            core.perform(.signal) { body(self) }
         }
     }
 }

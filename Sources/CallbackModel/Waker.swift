@@ -32,7 +32,7 @@ extension EventLoop {
         let result = OffloadResult<Value>()
         try core.driver.offload({ result.set(Result { try work() }) }) { [core] in
             guard let value = result.take() else { return }
-            core.perform { then(value) }
+            core.perform(.offloaded) { then(value) }
         }
     }
 }

@@ -16,13 +16,14 @@ public enum Engine: String, CaseIterable, Sendable {
 }
 
 extension EventLoop {
-    /// A loop for this thread. Throws EMFILE, ENFILE or ENOMEM when the kernel gives no descriptor to wait with.
+    /// A loop for this thread. Throws EINVAL for options out of bounds, and EMFILE, ENFILE or ENOMEM when the kernel gives no descriptor to wait with.
     public convenience init(engine: Engine = .libuv, options: Options = .init()) throws(IOError) {
+        try options.validate()
         switch engine {
-        case .libuv: self.init(driver: try LibuvLoop(options: options))
-        case .epoll: self.init(driver: try ReadinessLoop(.epoll, options: options))
-        case .poll: self.init(driver: try ReadinessLoop(.poll, options: options))
-        case .select: self.init(driver: try ReadinessLoop(.select, options: options))
+        case .libuv: self.init(driver: try LibuvLoop(options: options), options: options)
+        case .epoll: self.init(driver: try ReadinessLoop(.epoll, options: options), options: options)
+        case .poll: self.init(driver: try ReadinessLoop(.poll, options: options), options: options)
+        case .select: self.init(driver: try ReadinessLoop(.select, options: options), options: options)
         }
     }
 }

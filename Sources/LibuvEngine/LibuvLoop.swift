@@ -58,7 +58,10 @@ internal import Glibc
         super.init()
         unsafe wakeHandle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
         unsafe putOffHandle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
-        if options.collectsMetrics { countTurns() }
+        if options.collectsMetrics {
+            countTurns()
+            unsafe callbackserver_uv_measure_idle_time(loop)
+        }
     }
 
     // MARK: Turns
@@ -89,6 +92,10 @@ internal import Glibc
     }
 
     package override var turnCount: UInt64 { turns }
+
+    package override var nanosecondsAsleep: UInt64 {
+        unsafe uv_metrics_idle_time(loop)
+    }
 
     /// A prepare handle is called once a turn, right before libuv waits.
     private func countTurns() {

@@ -137,6 +137,14 @@ func applyOptions(_ options: Connection.Options, to descriptor: Int32, isTCP: Bo
     guard isTCP else { return }
     let tcp = Int32(IPPROTO_TCP)
     if options.noDelay { _ = setOption(descriptor, tcp, TCP_NODELAY, 1) }
+    if let type = options.typeOfService {
+        _ = setOption(descriptor, Int32(IPPROTO_IP), IP_TOS, Int32(type))
+        // Refused by an IPv4 socket, and no harm done.
+        _ = setOption(descriptor, Int32(IPPROTO_IPV6), IPV6_TCLASS, Int32(type))
+    }
+    if let limit = options.userTimeout {
+        _ = setOption(descriptor, tcp, TCP_USER_TIMEOUT, Int32(limit.wholeMilliseconds))
+    }
     guard let keepAlive = options.keepAlive else { return }
     _ = setOption(descriptor, SOL_SOCKET, SO_KEEPALIVE, 1)
     _ = setOption(descriptor, tcp, TCP_KEEPIDLE, keepAlive.idleSeconds)

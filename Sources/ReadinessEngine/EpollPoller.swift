@@ -10,11 +10,12 @@ internal import Glibc
 
     private let descriptor: Int32
     // Allocated in `init`, given back in `deinit`.
-    private let reported = UnsafeMutablePointer<epoll_event>.allocate(capacity: EpollPoller.eventsPerWait)
+    private let reported: UnsafeMutablePointer<epoll_event>
 
     init() throws(IOError) {
         descriptor = epoll_create1(Int32(EPOLL_CLOEXEC))
         guard descriptor >= 0 else { throw IOError(call: "epoll_create1", errno: errno) }
+        unsafe reported = .allocate(capacity: Self.eventsPerWait)
     }
 
     deinit {

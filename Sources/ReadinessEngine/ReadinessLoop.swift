@@ -13,8 +13,8 @@ package enum PollerKind: Sendable {
     static let readBufferSize = 64 * 1024
 
     let poller: any Poller
-    // Allocated in `init`, given back in `deinit`.
-    let readBuffer = UnsafeMutableRawPointer.allocate(byteCount: readBufferSize, alignment: 64)
+    // Allocated in `init` once nothing can fail without `deinit`, which gives it back.
+    let readBuffer: UnsafeMutableRawPointer
     // Unchecked, since every turn looks at them: no access lasts while a callback or another method runs.
     @safe @exclusivity(unchecked) var timers = TimerQueue()
     @safe @exclusivity(unchecked) private var sources = SourceTable()
@@ -22,6 +22,7 @@ package enum PollerKind: Sendable {
     @safe @exclusivity(unchecked) private var attention: Attention = .notHeld
     @safe @exclusivity(unchecked) private var isHeld = false
     @safe @exclusivity(unchecked) private var turns: UInt64 = 0
+    private var asleep: UInt64 = 0
     /// The clock in milliseconds, once somebody has asked in this turn; 0 before.
     @safe @exclusivity(unchecked) private var cachedClock: UInt64 = 0
 
@@ -44,6 +45,8 @@ package enum PollerKind: Sendable {
         static let timers = Attention(rawValue: 8)
         /// No listener and no connection is open: the loop may be at its end.
         static let notHeld = Attention(rawValue: 16)
+        /// The time spent waiting is measured.
+        static let measured = Attention(rawValue: 32)
     }
 
     /// What the next turn tells the model.
@@ -67,6 +70,8 @@ package enum PollerKind: Sendable {
             throw error
         }
         workers = WorkerPool(counter: counter)
+        if options.collectsMetrics { attention.insert(.measured) }
+        unsafe readBuffer = .allocate(byteCount: Self.readBufferSize, alignment: 64)
         super.init()
         do throws(IOError) {
             try poller.change(enter(counter.descriptor, .counter), from: [], to: .readable)
@@ -108,7 +113,7 @@ package enum PollerKind: Sendable {
         // 1. What the turn before put off: zero-delay timers, completions, `onDrain`.
         if attention.contains(.turnRequested) { beginTurn() }
         // 2. Wait: for ever if there is nothing but descriptors, else as long as the rest allows.
-        let count = try poller.wait(milliseconds: attention.isEmpty && mayWait ? -1 : mayWait ? timeToWait : 0)
+        let count = try attention.isEmpty && mayWait ? poller.wait(milliseconds: -1) : waitRarely(poller, mayWait)
         cachedClock = 0
         // 3. Input and output, in the order in which the kernel told it.
         var index = 0
@@ -126,6 +131,15 @@ package enum PollerKind: Sendable {
     private func beginTurn() {
         attention.remove(.turnRequested)
         core?.beginTurn()
+    }
+
+    @inline(never)
+    private func waitRarely(_ poller: some Poller, _ mayWait: Bool) throws(IOError) -> Int {
+        let limit = mayWait ? timeToWait : 0
+        guard attention.contains(.measured), limit != 0 else { return try poller.wait(milliseconds: limit) }
+        let start = Kernel.nanoseconds
+        defer { asleep &+= Kernel.nanoseconds &- start }
+        return try poller.wait(milliseconds: limit)
     }
 
     private var timeToWait: Int32 {
@@ -198,6 +212,8 @@ package enum PollerKind: Sendable {
     }
 
     package override var turnCount: UInt64 { turns }
+
+    package override var nanosecondsAsleep: UInt64 { asleep }
 
     /// Read from the clock when first asked in a turn: most turns never ask.
     package override var cachedMilliseconds: UInt64 {

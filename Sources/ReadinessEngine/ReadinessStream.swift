@@ -91,7 +91,7 @@ internal import Glibc
         // Told first: completions and `onDrain` come after `onOpen` (contract clause 2).
         opened()
         // Sends what was queued meanwhile, or stops waiting for the writable socket.
-        if state != .closed { sendQueue() }
+        if interest.contains(.writable) { sendQueue() }
     }
 
     /// No refusal, which is ECONNREFUSED: it was open before the peer reset it, and what came before that is read.

@@ -117,6 +117,14 @@ enum Kernel {
         guard isTCP else { return }
         let tcp = Int32(IPPROTO_TCP)
         if options.noDelay { set(descriptor, tcp, TCP_NODELAY, to: Int32(1)) }
+        if let type = options.typeOfService {
+            set(descriptor, Int32(IPPROTO_IP), IP_TOS, to: Int32(type))
+            // Refused by an IPv4 socket, and no harm done.
+            set(descriptor, Int32(IPPROTO_IPV6), IPV6_TCLASS, to: Int32(type))
+        }
+        if let limit = options.userTimeout {
+            set(descriptor, tcp, TCP_USER_TIMEOUT, to: Int32(limit.wholeMilliseconds))
+        }
         guard let keepAlive = options.keepAlive else { return }
         set(descriptor, SOL_SOCKET, SO_KEEPALIVE, to: Int32(1))
         set(descriptor, tcp, TCP_KEEPIDLE, to: keepAlive.idleSeconds)

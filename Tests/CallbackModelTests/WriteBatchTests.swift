@@ -14,7 +14,7 @@ import Testing
     @Test(arguments: [1, 16, 64, 65, 100])
     func `1,000 writes of one callback are one system call, or two if they do not fit the buffer`(size: Int) {
         let (connection, stream) = driver.connect()
-        loop.core.perform {
+        loop.core.perform(.timer) {
             for _ in 0..<1_000 { connection.write([UInt8](repeating: 1, count: size)) }
             #expect(stream.sent.count == (1_000 * size > WriteBatch.capacity ? 1 : 0))
         }
@@ -42,7 +42,7 @@ import Testing
         var written = [[UInt8]](repeating: [], count: peers.count)
         var next = choices.makeIterator()
         while let calls = next.next() {
-            loop.core.perform {
+            loop.core.perform(.timer) {
                 for _ in 0..<calls % 40 {
                     guard let which = next.next(), let size = next.next() else { return }
                     let index = Int(which) % peers.count
@@ -71,7 +71,7 @@ import Testing
         brokenStream.failure = EPIPE
         var reasons: [CloseReason] = []
         broken.onClose = { _, reason in reasons.append(reason) }
-        loop.core.perform {
+        loop.core.perform(.timer) {
             for _ in 0..<10 {
                 broken.write("lost")
                 sound.write("kept")

@@ -70,11 +70,11 @@ struct `Contract 10: descriptors` {
     @Test(arguments: Engine.allCases)
     func `a number handed out again brings nothing of its former owner`(engine: Engine) async throws {
         await #expect(processExitsWith: .success) { [engine] in
-            for round in 0..<20 {
-                let reused = try Reuse(engine).play(round: round)
-                // Without that the test would show nothing.
-                #expect(reused > 0, "no number was handed out again")
-            }
+            var reused = 0
+            for round in 0..<20 { reused += try Reuse(engine).play(round: round) }
+            // Not in every round: another thread may take a number and with it upset the order. Without any the
+            // test would show nothing.
+            #expect(reused > 0, "no number was handed out again")
         }
     }
 
@@ -172,7 +172,7 @@ private final class Reuse {
         try serve(new, payloads)
         for listener in [opener, target, doomed] { listener.close() }
         try loop.run()
-        #expect(failures == [])
+        #expect(failures == [], "\(failures)")
         return newNumbers.intersection(victimNumbers).count
     }
 

@@ -14,7 +14,8 @@ struct `Contract 18: bad arguments` {
         #expect(error?.name == "EINVAL")
         #expect(error?.detail?.contains(bad.value) == true, "\(error?.description ?? "no error") names \(bad.value)")
         #expect(!loop.isAlive)
-        try loop.run()
+        // Not until it is idle: a listener that was made all the same would keep it for ever.
+        try loop.run(.noWait)
     }
 
     @Test(arguments: Engine.allCases)
