@@ -52,6 +52,8 @@ let package = Package(
         .testTarget(
             name: "ContractTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
         .testTarget(
+            name: "ClientTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
+        .testTarget(
             name: "EchoTests", dependencies: ["echo", "CallbackServer", "TestSupport"], swiftSettings: testing),
         .testTarget(name: "TidyTests", dependencies: ["TestSupport"], swiftSettings: testing),
     ]

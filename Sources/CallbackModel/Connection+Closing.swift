@@ -60,6 +60,8 @@ extension Connection {
     /// refuse to read without ever closing (shutdown(2), SHUT_RD).
     func writeFailed(_ error: IOError) {
         fail(error)
+        // Known already, by a write in `onOpen`.
+        if lifecycle == .readingOut { return }
         guard error.isPeerReset, input == .flowing, lifecycle == .open || lifecycle == .starting else {
             return closeDriver()
         }
@@ -205,8 +207,10 @@ extension Connection {
             if kind != .read { lastWriteAt = now }
             timeoutsChanged()
         case .close:
-            // A flush that did not end is told as such; it was this side's own close until now.
-            cause = lifecycle == .flushing ? .timedOut(.close) : cause ?? .timedOut(kind)
+            // A flush that did not end is told as such, and so is a connection that did not open after `end()`; it
+            // was this side's own close until now.
+            let isUnderWay = lifecycle == .flushing || lifecycle == .connecting
+            cause = isUnderWay ? .timedOut(kind) : cause ?? .timedOut(kind)
             // Unsent bytes and a plain FIN would look to the peer like a whole answer.
             closeDriver(resetting: bufferedByteCount > 0)
         }

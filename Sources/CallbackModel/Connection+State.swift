@@ -16,7 +16,8 @@ extension Connection {
     public var age: Duration {
         // After the end the loop may be gone, and its clock with it.
         let now = lifecycle == .closed ? lastReadAt : core.driver.cachedMilliseconds
-        return .milliseconds(Int64(now - openedAt))
+        // The clock of the turn may be behind the moment at which a time-out began to count.
+        return .milliseconds(Int64(max(now, openedAt) - openedAt))
     }
 
     /// The descriptor, for logs only; -1 once it is closed.

@@ -87,7 +87,7 @@ extension Connection {
     }
 
     /// Whether a completion or `onDrain` is due, now that the queue has changed.
-    private var isOwedSomething: Bool {
+    var isOwedSomething: Bool {
         if watch.contains(.completions), let rare, rare.completions.isDue(at: bytesWritten) { return true }
         return watch.contains(.saturated) && bufferedByteCount <= sharedOptions.value.lowWaterMark
     }
@@ -110,7 +110,8 @@ extension Connection {
     }
 
     private func deliverProgress() {
-        guard lifecycle != .closed else { return }
+        // Before `onOpen` nothing is told; `opened` looks again.
+        guard lifecycle != .closed, lifecycle != .connecting else { return }
         if watch.contains(.completions) { deliverCompletions(upTo: bytesWritten, .sent) }
         guard watch.contains(.saturated), output == .open || output == .ending else { return }
         guard bufferedByteCount <= sharedOptions.value.lowWaterMark else { return }

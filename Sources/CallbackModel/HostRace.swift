@@ -19,7 +19,7 @@ final class HostRace {
 
     func begin(for connection: Connection) {
         self.connection = connection
-        connection.lifecycle = .connecting
+        connection.startConnecting()
         connection.timeoutsChanged()
     }
 
@@ -159,7 +159,7 @@ func interleaved(_ addresses: [SocketAddress]) -> [SocketAddress] {
 
     override func send(_ bytes: Span<UInt8>) -> Int {
         if let winner { return winner.send(bytes) }
-        for index in bytes.indices { queue.append(bytes[index]) }
+        unsafe bytes.withUnsafeBufferPointer { unsafe queue.append(contentsOf: $0) }
         return queue.count
     }
 

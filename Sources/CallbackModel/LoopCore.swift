@@ -223,10 +223,11 @@
         connections.forEach { $0.abandon() }
         timeouts.shutDown()
         pauseWatch = nil
-        driver.shutDown()
+        // Before the engine's driver goes, which they still ask for the time.
         for case .closed(let driver)? in deferred { driver.closed() }
         counts.onSlow = nil
         deferred = []
+        driver.shutDown()
         assert(connections.isEmpty && listeners.isEmpty, "the engine has lost a `closed` call")
     }
 }

@@ -103,9 +103,22 @@ internal import Glibc
     private func didConnect(_ status: CInt) {
         guard unsafe handle != nil else { return }
         isConnecting = false
-        if status != 0 { return connectFailed(IOError(uv: status, call: "connect")) }
+        if status != 0 {
+            let error = IOError(uv: status, call: "connect")
+            return error.isPeerReset ? openedAndLost(error) : connectFailed(error)
+        }
         if pending != nil { writePending() } else if output == .finishing { shutDown() }
         opened()
+    }
+
+    /// No refusal, which is ECONNREFUSED: it was open before the peer reset it, and what came before that is read.
+    private func openedAndLost(_ error: IOError) {
+        output = .poisoned
+        opened()
+        guard unsafe handle != nil else { return }
+        // Nothing of it is in libuv's hands. Not before, or what was queued would look sent.
+        pending = nil
+        queueFailed(error)
     }
 
     /// A reset is an error that poll(2) reports unasked; libuv says nothing of a stream that it does not read.
