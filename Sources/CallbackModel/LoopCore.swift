@@ -173,7 +173,8 @@
     /// A connection that waits for nothing, being paused, is still open, and so the loop must not end.
     private func holdIfNeeded() {
         let mustHold = !connections.isEmpty || !listeners.isEmpty || deferredReferences > 0
-        guard mustHold != isHeld else { return }
+        // While it shuts down, an engine gives back what this call would reach for.
+        guard mustHold != isHeld, !isShutDown else { return }
         isHeld = mustHold
         driver.hold(mustHold)
     }
