@@ -125,7 +125,7 @@ extension Connection {
     func release() {
         releaseCallbacks()
         lifecycle = .closed
-        lastReadAt = core.driver.cachedMilliseconds
+        lastReadAt = core.milliseconds
         listener = nil
         // Last: the loop's reference may be the only one.
         core.remove(self)
@@ -150,7 +150,7 @@ extension Connection {
         let tracks = times.idle != nil || times.read != nil || times.write != nil
         if tracks, !watch.contains(.timeouts) {
             // Nobody has noted activity so far: what is past does not count.
-            lastReadAt = core.driver.cachedMilliseconds
+            lastReadAt = core.milliseconds
             lastWriteAt = lastReadAt
         }
         if tracks { watch.insert(.timeouts) } else { watch.remove(.timeouts) }

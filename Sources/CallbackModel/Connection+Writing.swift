@@ -70,7 +70,7 @@ extension Connection {
             return writeFailed(IOError(call: "send", errno: Int32(-queued), address: remoteAddress))
         }
         let wasEmpty = queuedByteCount == 0
-        if watch.contains(.timeouts) { lastWriteAt = core.driver.cachedMilliseconds }
+        if watch.contains(.timeouts) { lastWriteAt = core.milliseconds }
         queuedByteCount = queued
         if wasEmpty, queued > 0 { timeoutsChanged() }
         if isOwedSomething { putOffDelivery() }
@@ -120,7 +120,7 @@ extension Connection {
     /// The engine calls this when its queue has become shorter.
     func queueShrank(to queued: Int) {
         queuedByteCount = queued
-        lastWriteAt = core.driver.cachedMilliseconds
+        lastWriteAt = core.milliseconds
         deliverProgress()
         if lifecycle == .flushing, bufferedByteCount == 0 { closeDriver() }
     }

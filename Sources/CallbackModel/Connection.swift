@@ -220,7 +220,7 @@
         self.remoteAddress = remoteAddress
         sharedOptions = options
         highWaterMark = Int32(options.value.highWaterMark)
-        let now = core.driver.cachedMilliseconds
+        let now = core.milliseconds
         openedAt = now
         lastReadAt = now
         lastWriteAt = now
@@ -257,7 +257,7 @@
 extension Connection {
     /// Bytes that were written and that the kernel has not taken yet.
     public var bufferedByteCount: Int {
-        if queuedByteCount > 0 { noteProgress(at: core.driver.cachedMilliseconds) }
+        if queuedByteCount > 0 { noteProgress(at: core.milliseconds) }
         return queuedByteCount + batchCount
     }
 
@@ -269,7 +269,7 @@ extension Connection {
     /// How long the connection has been open, or was.
     public var age: Duration {
         // After the end the loop may be gone, and its clock with it.
-        let now = lifecycle == .closed ? lastReadAt : core.driver.cachedMilliseconds
+        let now = lifecycle == .closed ? lastReadAt : core.milliseconds
         return .milliseconds(Int64(now - openedAt))
     }
 
@@ -316,7 +316,7 @@ extension Connection {
     public func resume() {
         guard input == .paused else { return }
         input = .flowing
-        lastReadAt = core.driver.cachedMilliseconds
+        lastReadAt = core.milliseconds
         if isReadable { driver.startReading() }
         timeoutsChanged()
     }
@@ -338,7 +338,7 @@ extension Connection {
 
     @inline(never)
     private func noteRead() {
-        lastReadAt = core.driver.cachedMilliseconds
+        lastReadAt = core.milliseconds
     }
 
     @inline(__always)

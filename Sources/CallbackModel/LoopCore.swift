@@ -64,6 +64,10 @@
         batch.deallocate()
     }
 
+    /// CLOCK_MONOTONIC in whole milliseconds, now. Time-outs count from it: the time that the turn has read is older
+    /// by all that callbacks have taken since.
+    var milliseconds: UInt64 { driver.nanoseconds / 1_000_000 }
+
     // MARK: Running
 
     func run(_ mode: EventLoop.RunMode) throws(IOError) {
