@@ -204,6 +204,8 @@ extension Connection {
             if kind != .read { lastWriteAt = now }
             timeoutsChanged()
         case .close:
+            // The user's own close, in `onTimeout`, has its time to flush.
+            if kind != .close, isBoundedByClose { return }
             // A flush that did not end is told as such; it was this side's own close until now.
             cause = lifecycle == .flushing ? .timedOut(.close) : cause ?? .timedOut(kind)
             // Unsent bytes and a plain FIN would look to the peer like a whole answer.

@@ -58,4 +58,29 @@ struct `Time-outs` {
         #expect(ContinuousClock.now - start >= Self.idle)
         _ = first
     }
+
+    @Test(arguments: Engine.allCases)
+    func `a close from onTimeout has its own time to flush, whatever the callback answers`(engine: Engine) throws {
+        let answer = [UInt8](repeating: 1, count: 4 << 20)
+        let diary = Diary()
+        let options = Listener.Options.connections {
+            $0.sendBufferSize = 16_384
+            $0.timeouts.idle = .milliseconds(20)
+            $0.timeouts.close = .seconds(60)
+        }
+        let stage = try Stage(engine, options: options) { connection in
+            diary.follow(
+                connection,
+                .init(timeout: { connection, _ in
+                    connection.write(answer)
+                    connection.close()
+                    return .close
+                }))
+        }
+        let received = try stage.run { port in try PlainClient(port: port).receiveUntilOver() }
+        #expect(received.bytes.count == answer.count)
+        #expect(received.ending == .end)
+        #expect(diary.closeReasons == [.localClose])
+        diary.expectOrder()
+    }
 }
