@@ -111,7 +111,9 @@ extension Connection {
     }
 
     func closeAtDrainDeadline() {
-        cause = cause ?? .drainDeadline
+        guard lifecycle != .closing else { return }
+        // An end that was under way did not come in time: that is the cause.
+        if cause == nil || cause == .peerClosed || cause == .localClose { cause = .drainDeadline }
         closeDriver(resetting: bufferedByteCount > 0)
     }
 
