@@ -130,7 +130,11 @@ open class ListenerDriver {
     }
 
     /// The connection that `connect` began is open.
-    package final func opened() { tell { $0.opened() } }
+    package final func opened() {
+        // The attempt that wins a race lets go of its connection in this call, as in `closed`.
+        guard let connection = unsafe connection?.takeUnretainedValue() else { return }
+        withExtendedLifetime(connection) { connection.opened() }
+    }
 
     /// The connection that `connect` began has failed.
     package final func connectFailed(_ error: IOError) { tell { $0.connectFailed(error) } }

@@ -165,5 +165,7 @@ func interleaved(_ addresses: [SocketAddress]) -> [SocketAddress] {
         if !queue.isEmpty { connection.handOver(queue.span) }
         if isFinishing { connection.driver.finish() }
         queue = []
+        // Closed before it was open, and the kernel has taken everything.
+        if connection.lifecycle == .flushing, connection.bufferedByteCount == 0 { connection.closeDriver() }
     }
 }

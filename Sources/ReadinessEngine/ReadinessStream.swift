@@ -84,9 +84,10 @@ internal import Glibc
         isConnecting = false
         let error = Kernel.pendingError(of: token.descriptor)
         if error != 0 { return connectFailed(IOError(call: "connect", errno: error)) }
+        // Told first: what sending the queue causes, `onDrain` and completions, comes behind `onOpen` (clause 2).
+        opened()
         // Sends what was queued meanwhile, or stops waiting for the writable socket.
-        sendQueue()
-        if state != .closed { opened() }
+        if interest.contains(.writable) { sendQueue() }
     }
 
     /// A reset is an error that poll(2) reports unasked.
