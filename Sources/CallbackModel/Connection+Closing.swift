@@ -39,6 +39,8 @@ extension Connection {
     }
 
     /// Drops everything that is queued and closes with RST, so that the peer cannot take it for a proper end.
+    ///
+    /// A Unix socket has no RST: its peer sees an end like any other, unless it had sent what was never read.
     public func reset() {
         guard lifecycle != .closing, lifecycle != .closed else { return }
         cause = cause ?? .localReset
