@@ -143,6 +143,8 @@ struct `Contract 12: accepting` {
             #expect(accepted == expected)
             stage.listener.resume()
         }
+        // Its listener is open, and holds it by the callback.
+        stage = nil
     }
 
     @Test(arguments: Engine.allCases)
