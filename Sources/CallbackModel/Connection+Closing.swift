@@ -39,6 +39,8 @@ extension Connection {
     }
 
     /// Drops everything that is queued and closes with RST, so that the peer cannot take it for a proper end.
+    ///
+    /// A Unix socket has no RST: its peer sees an end like any other, unless it had sent what was never read.
     public func reset() {
         guard lifecycle != .closing, lifecycle != .closed else { return }
         cause = cause ?? .localReset
@@ -114,7 +116,9 @@ extension Connection {
     }
 
     func closeAtDrainDeadline() {
-        cause = cause ?? .drainDeadline
+        guard lifecycle != .closing else { return }
+        // An end that was under way did not come in time: that is the cause.
+        if cause == nil || cause == .peerClosed || cause == .localClose { cause = .drainDeadline }
         closeDriver(resetting: bufferedByteCount > 0)
     }
 
@@ -128,7 +132,7 @@ extension Connection {
     func release() {
         releaseCallbacks()
         lifecycle = .closed
-        lastReadAt = core.driver.cachedMilliseconds
+        lastReadAt = core.milliseconds
         listener = nil
         // Last: the loop's reference may be the only one.
         core.remove(self)
@@ -153,7 +157,7 @@ extension Connection {
         let tracks = times.idle != nil || times.read != nil || times.write != nil
         if tracks, !watch.contains(.timeouts) {
             // Nobody has noted activity so far: what is past does not count.
-            lastReadAt = core.driver.cachedMilliseconds
+            lastReadAt = core.milliseconds
             lastWriteAt = lastReadAt
         }
         if tracks { watch.insert(.timeouts) } else { watch.remove(.timeouts) }
@@ -207,6 +211,8 @@ extension Connection {
             if kind != .read { lastWriteAt = now }
             timeoutsChanged()
         case .close:
+            // The user's own close, in `onTimeout`, has its time to flush.
+            if kind != .close, isBoundedByClose { return }
             // A flush that did not end is told as such, and so is a connection that did not open after `end()`; it
             // was this side's own close until now.
             let isUnderWay = lifecycle == .flushing || lifecycle == .connecting

@@ -118,7 +118,7 @@ extension Connection {
         let wasConnecting = lifecycle == .connecting
         // Not read from before the user's first callback has returned, as with an accepted one.
         lifecycle = .starting
-        openedAt = core.driver.cachedMilliseconds
+        openedAt = core.milliseconds
         lastReadAt = openedAt
         lastWriteAt = openedAt
         if wasConnecting, let onOpen = rare?.onOpen { core.perform(.open) { onOpen(self) } }

@@ -80,7 +80,7 @@ extension Connection {
             return writeFailed(IOError(call: "send", errno: Int32(-queued), address: remoteAddress))
         }
         let wasEmpty = queuedByteCount == 0
-        if watch.contains(.timeouts) { lastWriteAt = core.driver.cachedMilliseconds }
+        if watch.contains(.timeouts) { lastWriteAt = core.milliseconds }
         setQueuedByteCount(queued)
         if wasEmpty, queued > 0 { timeoutsChanged() }
         if isOwedSomething { putOffDelivery() }
@@ -132,7 +132,7 @@ extension Connection {
     /// The engine calls this when its queue has become shorter.
     func queueShrank(to queued: Int) {
         setQueuedByteCount(queued)
-        lastWriteAt = core.driver.cachedMilliseconds
+        lastWriteAt = core.milliseconds
         deliverProgress()
         if lifecycle == .flushing, bufferedByteCount == 0 { closeDriver() }
     }

@@ -221,7 +221,7 @@
         self.remoteAddress = remoteAddress
         sharedOptions = options
         highWaterMark = Int32(options.value.highWaterMark)
-        let now = core.driver.cachedMilliseconds
+        let now = core.milliseconds
         openedAt = now
         lastReadAt = now
         lastWriteAt = now
@@ -269,7 +269,7 @@ extension Connection {
     public func resume() {
         guard input == .paused else { return }
         input = .flowing
-        lastReadAt = core.driver.cachedMilliseconds
+        lastReadAt = core.milliseconds
         if isReadable, !core.isOverloaded { driver.startReading() }
         timeoutsChanged()
     }
@@ -304,7 +304,7 @@ extension Connection {
 
     @inline(never)
     private func noteRead() {
-        lastReadAt = core.driver.cachedMilliseconds
+        lastReadAt = core.milliseconds
     }
 
     @inline(__always)

@@ -148,6 +148,8 @@ func interleaved(_ addresses: [SocketAddress]) -> [SocketAddress] {
         if !queue.isEmpty { connection.handOver(queue.span) }
         if isFinishing { winner.finish() }
         queue = []
+        // Closed before it was open, and the kernel has taken everything.
+        if connection.lifecycle == .flushing, connection.bufferedByteCount == 0 { connection.closeDriver() }
     }
 
     override var descriptor: Int32 { winner?.descriptor ?? -1 }

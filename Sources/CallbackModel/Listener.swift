@@ -111,6 +111,8 @@ public final class Listener {
     /// - Precondition: `limit` is not negative.
     public func drain(within limit: Duration, _ done: @escaping (DrainReport) -> Void) {
         precondition(limit >= .zero, "a listener cannot drain within \(limit): the time is negative")
+        // Without its loop nothing would end the drain, and it holds the listener until then.
+        guard !core.isShutDown else { return }
         close()
         drain?.deadline.cancel()
         let deadline = EventLoop.Timer(core: core, interval: nil, isInternal: true) { _ in self.endDrain() }

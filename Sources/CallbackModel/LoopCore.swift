@@ -78,6 +78,10 @@
         batch.deallocate()
     }
 
+    /// CLOCK_MONOTONIC in whole milliseconds, now. Time-outs count from it: the time that the turn has read is older
+    /// by all that callbacks have taken since.
+    var milliseconds: UInt64 { driver.nanoseconds / 1_000_000 }
+
     // MARK: Running
 
     func run(_ mode: EventLoop.RunMode) throws(IOError) {
@@ -203,7 +207,8 @@
     /// A connection that waits for nothing, being paused, is still open, and so the loop must not end.
     private func holdIfNeeded() {
         let mustHold = !connections.isEmpty || !listeners.isEmpty || deferredReferences > 0
-        guard mustHold != isHeld else { return }
+        // While it shuts down, an engine gives back what this call would reach for.
+        guard mustHold != isHeld, !isShutDown else { return }
         isHeld = mustHold
         driver.hold(mustHold)
     }

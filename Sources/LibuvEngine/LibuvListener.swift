@@ -49,8 +49,6 @@ internal import Glibc
         unsafe self.handle = handle
         self.socket = socket.take()
         super.init()
-        // Not before: nobody would close it for a listener that could not be made.
-        spare.open()
         // Retain 1, released in the close callback.
         unsafe handle.pointee.data = Unmanaged.passRetained(self).toOpaque()
     }

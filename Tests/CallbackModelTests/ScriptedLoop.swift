@@ -10,7 +10,11 @@ final class ScriptedLoop: LoopDriver {
     override var cachedMilliseconds: UInt64 { milliseconds }
     override var nanoseconds: UInt64 { milliseconds * 1_000_000 }
     override var isAlive: Bool { false }
-    override func hold(_ isHeld: Bool) {}
+    /// Whether the model has asked for something while it was being let go.
+    private(set) var isAskedTooLate = false
+    private var isShutDown = false
+
+    override func hold(_ isHeld: Bool) { if isShutDown { isAskedTooLate = true } }
     override var wake: @Sendable () -> Void { {} }
     override func requestTurn() { isTurnRequested = true }
 
@@ -44,6 +48,7 @@ final class ScriptedLoop: LoopDriver {
     func willClose(_ stream: ScriptedStream) { closing.append(stream) }
 
     override func shutDown() {
+        isShutDown = true
         while !closing.isEmpty { turn() }
     }
 
