@@ -53,6 +53,7 @@ let package = Package(
             name: "ContractTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
         .testTarget(
             name: "EchoTests", dependencies: ["echo", "CallbackServer", "TestSupport"], swiftSettings: testing),
+        .testTarget(name: "MisuseTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
         .testTarget(name: "TidyTests", dependencies: ["TestSupport"], swiftSettings: testing),
     ]
 )

@@ -36,6 +36,7 @@ extension Connection {
     public var options: Options {
         get { sharedOptions.value }
         set {
+            core.assertThread("Connection.options")
             do {
                 try newValue.validate()
             } catch {
