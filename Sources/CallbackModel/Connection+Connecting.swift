@@ -34,6 +34,7 @@ extension EventLoop {
     public func connect(
         to address: SocketAddress, options: ConnectOptions = .init()
     ) throws(IOError) -> Connection {
+        core.assertThread("EventLoop.connect")
         try options.validate()
         let driver = try core.driver.makeStream(
             for: address, from: options.localAddress, options: options.connection)
@@ -53,6 +54,7 @@ extension EventLoop {
     public func connect(
         host: String, port: Int, options: ConnectOptions = .init()
     ) throws(IOError) -> Connection {
+        core.assertThread("EventLoop.connect")
         try options.validate()
         let race = HostRace(core: core, options: options)
         try resolve(host: host, port: port) { race.resolved($0) }
@@ -70,6 +72,7 @@ extension EventLoop {
     public func adopt(
         connected descriptor: Int32, options: Connection.Options = .init()
     ) throws(IOError) -> Connection {
+        core.assertThread("EventLoop.adopt")
         try options.validate()
         let (driver, address) = try core.driver.adoptStream(descriptor, options: options)
         let connection = Connection(

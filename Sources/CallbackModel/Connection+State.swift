@@ -37,6 +37,7 @@ extension Connection {
     public var options: Options {
         get { sharedOptions.value }
         set {
+            core.assertThread("Connection.options")
             do {
                 try newValue.validate()
             } catch {

@@ -31,6 +31,7 @@ extension Connection {
     /// The same for several pieces, which leave in as few system calls as small ones can, also outside of callbacks.
     @discardableResult
     public func write(_ pieces: [[UInt8]]) -> WriteStatus {
+        core.assertThread("Connection.write")
         core.together {
             for piece in pieces { write(piece.span) }
         }
@@ -151,6 +152,7 @@ extension Connection {
 /// with what it got passes them on as they are.
 @usableFromInline
 func writeFast(_ connection: Connection, _ bytes: Span<UInt8>) -> WriteStatus {
+    connection.core.assertThread("Connection.write")
     let count = bytes.count
     guard connection.output == .open, connection.queuedByteCount == 0, WriteBatch.takes(count),
         connection.core.isInCallback, connection.core.batch.append(bytes, of: connection)

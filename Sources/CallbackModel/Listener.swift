@@ -78,18 +78,21 @@ public final class Listener {
 
     /// Leaves new clients in the kernel's backlog until ``resume()``.
     public func pause() {
+        core.assertThread("Listener.pause")
         guard isOpen else { return }
         enter(.paused)
     }
 
     /// Accepts again after ``pause()``.
     public func resume() {
+        core.assertThread("Listener.resume")
         guard state == .paused else { return }
         enter(isFull && options.beyondMaxConnections == .wait ? .full : .accepting)
     }
 
     /// Stops listening. Clients in the backlog are reset by the kernel; open connections stay open.
     public func close() {
+        core.assertThread("Listener.close")
         guard isOpen else { return }
         enter(.closing)
         driver.close()

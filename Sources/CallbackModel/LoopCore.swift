@@ -24,6 +24,8 @@
     var pauseWatch: EventLoop.Timer?
 
     private(set) var isRunning = false
+    /// Of use while it runs.
+    private(set) var runningThread: UInt = 0
     private(set) var isShutDown = false
     private var isHeld = false
 
@@ -85,8 +87,10 @@
     // MARK: Running
 
     func run(_ mode: EventLoop.RunMode) throws(IOError) {
+        assertThread("EventLoop.run")
         precondition(!isRunning, "EventLoop.run was called from inside a callback of the same loop")
         isRunning = true
+        runningThread = Self.currentThread
         defer { isRunning = false }
         // Nothing else may keep the loop running for what was asked before it ran.
         if !wakes.isEmpty { putOff(.wakes) }
