@@ -24,6 +24,8 @@
     var pauseWatch: EventLoop.Timer?
 
     private(set) var isRunning = false
+    /// Whether `stop()` was called in this run.
+    private var isStopped = false
     private(set) var isShutDown = false
     private var isHeld = false
 
@@ -83,10 +85,19 @@
     func run(_ mode: EventLoop.RunMode) throws(IOError) {
         precondition(!isRunning, "EventLoop.run was called from inside a callback of the same loop")
         isRunning = true
+        isStopped = false
         defer { isRunning = false }
-        // Nothing else may keep the loop running for what was asked before it ran.
-        if !wakes.isEmpty { putOff(.wakes) }
-        try driver.run(mode)
+        repeat {
+            // Nothing else may keep the loop running for what was asked while it did not run, or in its last turn.
+            if !wakes.isEmpty { putOff(.wakes) }
+            try driver.run(mode)
+        } while mode == .untilIdle && !isStopped && !wakes.isEmpty
+    }
+
+    func stop() {
+        guard isRunning else { return }
+        isStopped = true
+        driver.stop()
     }
 
     /// Runs user code, then sends what it wrote. Every callback but `onData`'s fast path goes through here.
