@@ -44,8 +44,7 @@ public final class EventLoop {
     /// Ends ``run(_:)`` at the end of the turn under way; outside of it, does nothing.
     public func stop() {
         core.assertThread("EventLoop.stop")
-        guard core.isRunning else { return }
-        core.driver.stop()
+        core.stop()
     }
 
     /// Whether anything is left that keeps ``run(_:)`` running.

@@ -26,6 +26,8 @@
     private(set) var isRunning = false
     /// Of use while it runs.
     private(set) var runningThread: UInt = 0
+    /// Whether `stop()` was called in this run.
+    private var isStopped = false
     private(set) var isShutDown = false
     private var isHeld = false
 
@@ -91,10 +93,19 @@
         precondition(!isRunning, "EventLoop.run was called from inside a callback of the same loop")
         isRunning = true
         runningThread = Self.currentThread
+        isStopped = false
         defer { isRunning = false }
-        // Nothing else may keep the loop running for what was asked before it ran.
-        if !wakes.isEmpty { putOff(.wakes) }
-        try driver.run(mode)
+        repeat {
+            // Nothing else may keep the loop running for what was asked while it did not run, or in its last turn.
+            if !wakes.isEmpty { putOff(.wakes) }
+            try driver.run(mode)
+        } while mode == .untilIdle && !isStopped && !wakes.isEmpty
+    }
+
+    func stop() {
+        guard isRunning else { return }
+        isStopped = true
+        driver.stop()
     }
 
     /// Runs user code, then sends what it wrote. Every callback but `onData`'s fast path goes through here.

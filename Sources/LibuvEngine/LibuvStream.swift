@@ -30,11 +30,16 @@ internal import Glibc
         case poisoned
     }
 
-    /// Adopts a non-blocking socket, connected or to be connected, which it owns also when this throws.
-    init(
+    /// Takes over a non-blocking socket, connected or to be connected; it is closed when this throws.
+    convenience init(
         loop: UnsafeMutablePointer<uv_loop_t>, adopting socket: consuming Socket, isUnix: Bool
     ) throws(IOError) {
-        let number = socket.number
+        try unsafe self.init(loop: loop, descriptor: socket.number, isUnix: isUnix)
+        _ = socket.take()
+    }
+
+    /// The same for a socket that stays the caller's when this throws.
+    init(loop: UnsafeMutablePointer<uv_loop_t>, descriptor number: Int32, isUnix: Bool) throws(IOError) {
         if isUnix {
             let pipe = UnsafeMutablePointer<uv_pipe_t>.allocate(capacity: 1)
             unsafe uv_pipe_init(loop, pipe, 0)
@@ -55,7 +60,6 @@ internal import Glibc
             throw IOError(uv: status, call: isUnix ? "uv_pipe_open" : "uv_tcp_open")
         }
         // libuv owns the descriptor from here on and closes it in uv_close.
-        _ = socket.take()
     }
 
     private var pipe: UnsafeMutablePointer<uv_pipe_t> {

@@ -1,4 +1,5 @@
 import CallbackServer
+import Dispatch
 import Glibc
 import Synchronization
 import TestSupport
@@ -155,24 +156,36 @@ func isEqual(_ left: [UInt8], _ right: [UInt8]) -> Bool {
 /// So that an exit test, which runs in a process of its own, can be handed the engine.
 extension Engine: Codable {}
 
-/// Something that one thread tells another.
+/// Something that one thread tells another, which may wait for it without computing.
 final class Flag: Sendable {
     private let value = Atomic(false)
+    private let semaphore = DispatchSemaphore(value: 0)
 
     var isSet: Bool { value.load(ordering: .acquiring) }
 
-    func set() { value.store(true, ordering: .releasing) }
+    func set() {
+        value.store(true, ordering: .releasing)
+        semaphore.signal()
+    }
 
     /// Waits for it, for ten seconds at most.
     func wait(sourceLocation: SourceLocation = #_sourceLocation) {
-        waitUntil("a flag", sourceLocation) { isSet }
+        if semaphore.wait(timeout: .now() + .seconds(10)) != .success {
+            Issue.record("the flag was not set within 10 s", sourceLocation: sourceLocation)
+        }
+        // For whoever waits as well.
+        semaphore.signal()
     }
 }
 
 /// Waits for a fact that another thread or the kernel brings about: no matter of time.
 func waitUntil(_ what: String, _ sourceLocation: SourceLocation = #_sourceLocation, isSo: () -> Bool) {
     let end = ContinuousClock.now + .seconds(10)
+    var looks = 0
     while !isSo() {
+        looks += 1
+        // After a while others need the processor more.
+        if looks > 1_000 { poll(nil, 0, 1) }
         guard ContinuousClock.now < end else {
             Issue.record("there was no \(what) within 10 s", sourceLocation: sourceLocation)
             return
