@@ -4,6 +4,7 @@ extension Connection {
     ///
     /// A peer that never finishes keeps the connection; an idle time-out ends that.
     public func end() {
+        core.assertThread("Connection.end")
         guard output == .open else { return }
         cause = cause ?? .localClose
         core.flushBatch(of: self)
@@ -18,6 +19,7 @@ extension Connection {
     /// sent data that was never read, the kernel sends RST at the close (RFC 2525, 2.17), which may cost the
     /// peer the last bytes: ``end()`` and reading to the end is the safe way to finish.
     public func close() {
+        core.assertThread("Connection.close")
         guard isUsable else { return }
         cause = cause ?? .localClose
         core.flushBatch(of: self)
@@ -39,7 +41,10 @@ extension Connection {
     }
 
     /// Drops everything that is queued and closes with RST, so that the peer cannot take it for a proper end.
+    ///
+    /// A Unix socket has no RST: its peer sees an end like any other, unless it had sent what was never read.
     public func reset() {
+        core.assertThread("Connection.reset")
         guard lifecycle != .closing, lifecycle != .closed else { return }
         cause = cause ?? .localReset
         closeDriver(resetting: true)
@@ -60,6 +65,8 @@ extension Connection {
     /// refuse to read without ever closing (shutdown(2), SHUT_RD).
     func writeFailed(_ error: IOError) {
         fail(error)
+        // Known already, by a write in `onOpen`.
+        if lifecycle == .readingOut { return }
         guard error.isPeerReset, input == .flowing, lifecycle == .open || lifecycle == .starting else {
             return closeDriver()
         }
@@ -112,7 +119,9 @@ extension Connection {
     }
 
     func closeAtDrainDeadline() {
-        cause = cause ?? .drainDeadline
+        guard lifecycle != .closing else { return }
+        // An end that was under way did not come in time: that is the cause.
+        if cause == nil || cause == .peerClosed || cause == .localClose { cause = .drainDeadline }
         closeDriver(resetting: bufferedByteCount > 0)
     }
 
@@ -126,7 +135,7 @@ extension Connection {
     func release() {
         releaseCallbacks()
         lifecycle = .closed
-        lastReadAt = core.driver.cachedMilliseconds
+        lastReadAt = core.milliseconds
         listener = nil
         // Last: the loop's reference may be the only one.
         core.remove(self)
@@ -151,7 +160,7 @@ extension Connection {
         let tracks = times.idle != nil || times.read != nil || times.write != nil
         if tracks, !watch.contains(.timeouts) {
             // Nobody has noted activity so far: what is past does not count.
-            lastReadAt = core.driver.cachedMilliseconds
+            lastReadAt = core.milliseconds
             lastWriteAt = lastReadAt
         }
         if tracks { watch.insert(.timeouts) } else { watch.remove(.timeouts) }
@@ -205,8 +214,12 @@ extension Connection {
             if kind != .read { lastWriteAt = now }
             timeoutsChanged()
         case .close:
-            // A flush that did not end is told as such; it was this side's own close until now.
-            cause = lifecycle == .flushing ? .timedOut(.close) : cause ?? .timedOut(kind)
+            // The user's own close, in `onTimeout`, has its time to flush.
+            if kind != .close, isBoundedByClose { return }
+            // A flush that did not end is told as such, and so is a connection that did not open after `end()`; it
+            // was this side's own close until now.
+            let isUnderWay = lifecycle == .flushing || lifecycle == .connecting
+            cause = isUnderWay ? .timedOut(kind) : cause ?? .timedOut(kind)
             // Unsent bytes and a plain FIN would look to the peer like a whole answer.
             closeDriver(resetting: bufferedByteCount > 0)
         }

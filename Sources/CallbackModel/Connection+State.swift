@@ -3,7 +3,7 @@
 extension Connection {
     /// Bytes that were written and that the kernel has not taken yet.
     public var bufferedByteCount: Int {
-        if queuedByteCount > 0 { noteProgress(at: core.driver.cachedMilliseconds) }
+        if queuedByteCount > 0 { noteProgress(at: core.milliseconds) }
         return queuedByteCount + batchCount
     }
 
@@ -15,8 +15,9 @@ extension Connection {
     /// How long the connection has been open, or was.
     public var age: Duration {
         // After the end the loop may be gone, and its clock with it.
-        let now = lifecycle == .closed ? lastReadAt : core.driver.cachedMilliseconds
-        return .milliseconds(Int64(now - openedAt))
+        let now = lifecycle == .closed ? lastReadAt : core.milliseconds
+        // The clock of the turn may be behind the moment at which a time-out began to count.
+        return .milliseconds(Int64(max(now, openedAt) - openedAt))
     }
 
     /// The descriptor, for logs only; -1 once it is closed.
@@ -36,6 +37,7 @@ extension Connection {
     public var options: Options {
         get { sharedOptions.value }
         set {
+            core.assertThread("Connection.options")
             do {
                 try newValue.validate()
             } catch {

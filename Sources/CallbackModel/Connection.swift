@@ -13,6 +13,7 @@
     public var onData: ((Connection, Span<UInt8>) -> Void)? {
         get { delivery == .replaced ? rare?.nextOnData : hasDataCallback ? dataCallback.body : nil }
         set {
+            core.assertThread("Connection.onData")
             guard lifecycle != .closed else { return }
             if delivery == .idle {
                 setDataCallback(newValue)
@@ -221,7 +222,7 @@
         self.remoteAddress = remoteAddress
         sharedOptions = options
         highWaterMark = Int32(options.value.highWaterMark)
-        let now = core.driver.cachedMilliseconds
+        let now = core.milliseconds
         openedAt = now
         lastReadAt = now
         lastWriteAt = now
@@ -259,6 +260,7 @@
 extension Connection {
     /// Delivers no data until ``resume()``, from the moment this returns. The peer's FIN is not seen meanwhile.
     public func pause() {
+        core.assertThread("Connection.pause")
         guard input == .flowing else { return }
         input = .paused
         driver.stopReading()
@@ -267,9 +269,10 @@ extension Connection {
 
     /// Delivers data again after ``pause()``.
     public func resume() {
+        core.assertThread("Connection.resume")
         guard input == .paused else { return }
         input = .flowing
-        lastReadAt = core.driver.cachedMilliseconds
+        lastReadAt = core.milliseconds
         if isReadable, !core.isOverloaded { driver.startReading() }
         timeoutsChanged()
     }
@@ -304,7 +307,7 @@ extension Connection {
 
     @inline(never)
     private func noteRead() {
-        lastReadAt = core.driver.cachedMilliseconds
+        lastReadAt = core.milliseconds
     }
 
     @inline(__always)

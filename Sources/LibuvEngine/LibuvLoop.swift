@@ -151,7 +151,7 @@ internal import Glibc
         _ descriptor: Int32, options: Listener.Options
     ) throws(IOError) -> ListenerDriver {
         let address = try checkAdoptable(descriptor, isListening: true)
-        return try LibuvListener(loop: self, adopting: Socket(adopting: descriptor), address, options)
+        return try LibuvListener(loop: self, adopting: descriptor, address, options)
     }
 
     package override func makeStream(
@@ -170,8 +170,10 @@ internal import Glibc
         let address = try checkAdoptable(descriptor, isListening: false)
         let isUnix = address.family == AF_UNIX
         applyOptions(options, to: descriptor, isTCP: !isUnix)
-        let socket = Socket(adopting: descriptor)
-        return (try unsafe LibuvStream(loop: loop, adopting: socket, isUnix: isUnix), address)
+        // Where libuv would leave it open.
+        let moved = aboveStandardStreams(descriptor)
+        if moved != descriptor { occupyStandardDescriptors() }
+        return (try unsafe LibuvStream(loop: loop, descriptor: moved, isUnix: isUnix), address)
     }
 
     package override var wake: @Sendable () -> Void {
