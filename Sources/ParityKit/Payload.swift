@@ -5,6 +5,7 @@ public struct Payload: Hashable, Sendable, ExpressibleByStringLiteral {
     enum Part: Hashable, Sendable {
         case text(String)
         case pattern(seed: UInt64, count: Int)
+        case bytes([UInt8])
     }
 
     let parts: [Part]
@@ -31,6 +32,11 @@ public struct Payload: Hashable, Sendable, ExpressibleByStringLiteral {
         Payload(parts: [.pattern(seed: seed, count: count)])
     }
 
+    /// Bytes one by one.
+    public static func bytes(_ bytes: [UInt8]) -> Payload {
+        Payload(parts: [.bytes(bytes)])
+    }
+
     /// One behind the other.
     public static func + (left: Payload, right: Payload) -> Payload {
         Payload(parts: left.parts + right.parts)
@@ -42,6 +48,7 @@ public struct Payload: Hashable, Sendable, ExpressibleByStringLiteral {
             switch part {
             case .text(let text): sum + text.utf8.count
             case .pattern(_, let count): sum + count
+            case .bytes(let bytes): sum + bytes.count
             }
         }
     }
@@ -54,6 +61,7 @@ public struct Payload: Hashable, Sendable, ExpressibleByStringLiteral {
             switch part {
             case .text(let text): bytes += Array(text.utf8)
             case .pattern(let seed, let count): Self.append(seed, count, to: &bytes)
+            case .bytes(let more): bytes += more
             }
         }
         return bytes
@@ -92,6 +100,7 @@ extension Payload: CustomStringConvertible {
             switch part {
             case .text(let text): ".text(\(text.debugDescription))"
             case .pattern(let seed, let count): ".pattern(\(seed), count: \(count))"
+            case .bytes(let bytes): ".bytes(\(bytes))"
             }
         }.joined(separator: " + ")
     }

@@ -112,6 +112,11 @@ final class ScriptPlayer {
         case .end:
             isOutputOver = true
             connection.end()
+            // Nothing drains any more, and who does not read does not see the peer's end.
+            if pause == .byEcho {
+                pause = .none
+                setPaused(false, connection)
+            }
         case .close:
             isOutputOver = true
             connection.close()
