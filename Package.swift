@@ -65,7 +65,8 @@ let package = Package(
         .testTarget(
             name: "EchoTests", dependencies: ["echo", "CallbackServer", "TestSupport"], swiftSettings: testing),
         .testTarget(
-            name: "ParityKitTests", dependencies: ["ParityKit", "CallbackServer", "CLinux", "parity", "TestSupport"],
+            name: "ParityKitTests",
+            dependencies: ["ParityKit", "CallbackServer", "CallbackModel", "CLinux", "parity", "TestSupport"],
             swiftSettings: testing),
         .testTarget(name: "MisuseTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
         .testTarget(name: "TidyTests", dependencies: ["TestSupport"], swiftSettings: testing),

@@ -1,4 +1,5 @@
 internal import CallbackModel
+internal import Glibc
 
 extension Scenario {
     private static let readiness = "poll(2): both directions are reported, each for itself"
@@ -67,6 +68,20 @@ extension Scenario {
                 Expectation(received: .exactly("b"), closing: .localReset, .reset),
             ]),
         Scenario(
+            "stale_event_for_a_new_owner",
+            source: "epoll(7), Q6; open(2): a number that was freed in a batch of events is handed out in the same one",
+            clauses: [10], handler: .program(newOwner),
+            peers: [
+                Peer(.read(2), .send("x"), .readToEnd), Peer(.read(2), .send("x"), .readToEnd),
+                Peer(.read(2), .send("there"), .readToEnd),
+            ],
+            expected: [
+                Expectation(received: .undetermined, closing: nil, peer: .exactly("go"), nil),
+                Expectation(received: .undetermined, closing: nil, peer: .exactly("go"), nil),
+                Expectation(received: .exactly("there"), closing: .localClose, peer: .exactly("hi"), .end)
+                    .with { $0.isOpened = nil },
+            ]),
+        Scenario(
             "paused_and_hung_up", source: "poll(2): POLLHUP cannot be masked; contract: no spinning", clauses: [4, 11],
             on: .unix,
             handler: .script(
@@ -80,6 +95,49 @@ extension Scenario {
             peers: [Peer(.halfClose, .readToEnd)],
             expected: [Expectation(ended: true, closing: .peerClosed, peer: .exactly("late"), .end)]),
     ]
+
+    /// Two connections have something to read in one batch; the first that is told closes the other, whose number goes
+    /// to a third.
+    private static func newOwner(_ stage: Stage) throws(IOError) {
+        let spare = try stage.connectedSocket(to: 2)
+        var pair: [Connection] = []
+        var isDone = false
+        func take(_ first: Connection) {
+            guard !isDone, let other = pair.first(where: { $0 !== first }) else { return }
+            isDone = true
+            let number = other.descriptor
+            other.reset()
+            let reused = fcntl(spare, F_DUPFD, number)
+            _ = close(spare)
+            guard let third = try? stage.loop.adopt(connected: reused) else { return stage.note("not adopted") }
+            stage.observe(third, as: 2) { third in
+                third.write("hi")
+                third.onData = { third, _ in third.close() }
+                third.onClose = { _, _ in first.close() }
+            }
+        }
+        for number in 0..<2 {
+            try stage.connect(to: number) { connection in
+                connection.onData = { connection, _ in take(connection) }
+                connection.onOpen = { connection in
+                    connection.write("go")
+                    connection.pause()
+                    pair.append(connection)
+                    if pair.count == 2 { resumeTogether(stage, pair) }
+                }
+                connection.onClose = { _, _ in pair = [] }
+            }
+        }
+    }
+
+    private static func resumeTogether(_ stage: Stage, _ pair: [Connection]) {
+        stage.loop.schedule(after: .milliseconds(1)) { [limit = stage.scenario.timeLimit] _ in
+            for connection in pair {
+                _ = awaitReadiness(of: connection.descriptor, POLLIN, until: ContinuousClock.now + limit)
+            }
+            for connection in pair { connection.resume() }
+        }
+    }
 
     /// Each connection is closed when the next is about to be made, which then has its number.
     private static func reuseNumbers(_ stage: Stage) throws(IOError) {
