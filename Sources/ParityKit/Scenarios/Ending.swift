@@ -31,6 +31,7 @@ extension Scenario {
             Scenario(
                 "tcp_shutdown_after_write", source: "libuv documentation, uv_shutdown: waits for pending writes",
                 clauses: [4, 5],
+                options: .smallSendBuffer,
                 handler: .script(
                     Script(.nothing, [.on(.start, .writeCompleting(.pattern(7, count: 900_000)), .end)])),
                 peers: [Peer(.wait(.opened), .readToEnd, receiveBuffer: 4_096)],
@@ -61,6 +62,7 @@ extension Scenario {
             ]),
         Scenario(
             "answer_to_the_end", source: "RFC 9293, 3.6: who has received FIN may go on sending", clauses: [4, 5],
+            options: .smallSendBuffer,
             handler: .script(Script(.nothing, [.on(.end, .write(.pattern(8, count: 300_000)))])),
             peers: [Peer(.send("request"), .halfClose, .readToEnd, receiveBuffer: 4_096)],
             expected: [
@@ -87,6 +89,7 @@ extension Scenario {
     private static let closing: [Scenario] = [
         Scenario(
             "close_flushes", source: "contract: close() sends what is queued, then closes", clauses: [5, 8],
+            options: .smallSendBuffer,
             handler: .script(Script(.nothing, [.on(.received(2), .write(.pattern(10, count: 700_000)), .close)])),
             peers: [Peer(.send("go"), .wait(.received(2)), .readToEnd, receiveBuffer: 4_096)],
             expected: [

@@ -4,6 +4,7 @@ extension Scenario {
     static let writing: [Scenario] = [
         Scenario(
             "tcp_write_in_a_row", source: "libuv documentation, uv_write: the callbacks come in order", clauses: [5],
+            options: .smallSendBuffer,
             handler: .script(
                 Script(
                     .nothing,
@@ -41,6 +42,22 @@ extension Scenario {
                     .with { $0.completions = 2 }
             ]),
         Scenario(
+            "completion_comes_later", source: "contract, clause 1: no callback inside a call", clauses: [1, 5],
+            handler: .script(
+                Script(
+                    .nothing,
+                    [
+                        .on(.received(1), .writeCompleting(.pattern(27, count: 20_000)), .note("returned")),
+                        .on(.completion(0), .note("completed")),
+                    ])),
+            peers: [Peer(.send("Q"), .read(20_000), .halfClose, .readToEnd)],
+            expected: [
+                Expectation(
+                    received: .exactly("Q"), ended: true, closing: .peerClosed,
+                    peer: .exactly(.pattern(27, count: 20_000)), .end
+                ).with { $0.completions = 1 }
+            ], notes: ["returned", "completed"]),
+        Scenario(
             "tcp_read_stop", source: "libuv documentation, uv_read_stop: no read callback after it", clauses: [3],
             handler: .script(
                 Script(
@@ -62,6 +79,7 @@ extension Scenario {
             ]),
         Scenario(
             "small_between_large", source: "contract, clause 5: bytes leave in the order of the calls", clauses: [5],
+            options: .smallSendBuffer,
             handler: .script(
                 Script(
                     .nothing,
@@ -137,4 +155,9 @@ extension Scenario {
                     received: .exactly(.pattern(26, count: 800_000)), ended: true, closing: .peerClosed, .end),
             ]),
     ]
+}
+
+extension Listener.Options {
+    /// The kernel takes little at once, so that a queue is real (SO_SNDBUF, socket(7)).
+    static var smallSendBuffer: Listener.Options { .connections { $0.sendBufferSize = 16_384 } }
 }

@@ -1,5 +1,5 @@
-@_spi(Engine) import CallbackModel
 import CLinux
+@_spi(Engine) import CallbackModel
 import Glibc
 
 /// A connected socket of `BreakableLoop`.
@@ -128,6 +128,7 @@ final class BreakableStream: StreamDriver {
         }
         if sent < all.count, bug == .shortWriteIsTakenAsWhole { return 0 }
         queue = sent == all.count ? [] : bug == .shortWriteIsSentAgain ? all : Array(all[sent...])
+        if bug == .completionIsToldInsideTheWrite { queueShrank(to: queue.count) }
         return queue.count
     }
 
@@ -206,7 +207,6 @@ final class BreakableStream: StreamDriver {
             setsockopt(number, SOL_SOCKET, SO_LINGER, &value, socklen_t(MemoryLayout<linger>.size))
         }
         if bug != .descriptorIsLeaked { Glibc.close(number) }
-        if bug == .closeIsToldInsideTheCall { return closed() }
         loop.tellLater { self.closed() }
     }
 }

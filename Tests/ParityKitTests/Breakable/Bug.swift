@@ -23,7 +23,7 @@ enum Bug: String, CaseIterable, Sendable {
     case finIsNeverSent
     case endOfInputEndsOutput
     // Closing
-    case closeIsToldInsideTheCall
+    case completionIsToldInsideTheWrite
     case descriptorIsLeaked
     case resetIsAPlainClose
     case staleEventIsDelivered
@@ -67,7 +67,7 @@ enum Bug: String, CaseIterable, Sendable {
         case .finComesBeforeTheQueue: "tcp_shutdown_after_write"
         case .finIsNeverSent: "shutdown_eof"
         case .endOfInputEndsOutput: "half_open"
-        case .closeIsToldInsideTheCall: "close_order"
+        case .completionIsToldInsideTheWrite: "completion_comes_later"
         case .descriptorIsLeaked: "end_of_input_only"
         case .resetIsAPlainClose: "local_reset"
         case .staleEventIsDelivered: "stale_event_for_a_new_owner"
