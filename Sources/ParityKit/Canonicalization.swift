@@ -43,14 +43,14 @@ enum Canonicalization {
 
     /// The lines about one connection. What `expectation` leaves to the kernel's timing is left out.
     static func lines(
-        _ seen: Observed, _ peer: PeerOutcome, _ expectation: Expectation?
+        _ seen: Observed, _ peer: PeerOutcome, _ expectation: Scenario.Expectation?
     ) -> [Transcript.Line] {
         var lines: [Transcript.Line] = []
         func add(_ field: String, _ value: String, unless isForgiven: Bool) {
             if !isForgiven { lines.append(Transcript.Line(field: field, value: value)) }
         }
         let all = expectation == nil
-        let expected = expectation ?? Expectation(closing: nil, nil)
+        let expected = expectation ?? Scenario.Expectation(closing: nil, nil)
         add("opened", "\(seen.isOpened)", unless: !all && expected.isOpened == nil)
         add("received", bytes(seen.digest, expectation?.received), unless: expectation?.received == .undetermined)
         add("end", "\(seen.isEnded)", unless: !all && expected.isEnded == nil)
@@ -66,7 +66,7 @@ enum Canonicalization {
     }
 
     /// The same lines as they have to be.
-    static func lines(_ expected: Expectation) -> [Transcript.Line] {
+    static func lines(_ expected: Scenario.Expectation) -> [Transcript.Line] {
         var lines: [Transcript.Line] = []
         func add(_ field: String, _ value: String?) {
             if let value { lines.append(Transcript.Line(field: field, value: value)) }
@@ -89,7 +89,7 @@ enum Canonicalization {
     }
 
     /// Text when it is short, else a length and a hash.
-    private static func bytes(_ digest: StreamDigest, _ expected: Expectation.Bytes?) -> String {
+    private static func bytes(_ digest: StreamDigest, _ expected: Scenario.Expectation.Bytes?) -> String {
         if case .prefix = expected {
             return digest.firstDifference.map { "differs at byte \($0) of \(digest.count)" } ?? "an exact prefix"
         }
@@ -100,7 +100,7 @@ enum Canonicalization {
         return "\(digest.count) bytes, hash \(String(digest.hash, radix: 16))"
     }
 
-    private static func bytes(_ expected: Expectation.Bytes) -> String? {
+    private static func bytes(_ expected: Scenario.Expectation.Bytes) -> String? {
         switch expected {
         case .undetermined: return nil
         case .prefix: return "an exact prefix"

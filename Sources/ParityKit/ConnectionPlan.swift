@@ -13,7 +13,7 @@ struct ConnectionPlan {
     /// Whether a timer writes: what follows must not overtake it.
     var needsReading = false
     private var completions = 0
-    private(set) var expectation = Expectation(closing: nil, nil)
+    private(set) var expectation = Scenario.Expectation(closing: nil, nil)
 
     init(isUnix: Bool) { self.isUnix = isUnix }
 
@@ -84,7 +84,7 @@ struct ConnectionPlan {
     // MARK: What comes of it
 
     mutating func finish(_ closing: Transcript.Closing, sawEnd: Bool, _ ending: Transcript.Ending) {
-        expectation = Expectation(closing: closing, ending)
+        expectation = Scenario.Expectation(closing: closing, ending)
         expectation.isEnded = sawEnd
         expectation.completions = completions
         describeBytes()
@@ -92,7 +92,7 @@ struct ConnectionPlan {
 
     /// The handler resets: bytes in flight are lost, and a Unix socket knows no reset (unix(7)).
     mutating func finishByReset() {
-        expectation = Expectation(closing: .localReset, isUnix ? nil : .reset)
+        expectation = Scenario.Expectation(closing: .localReset, isUnix ? nil : .reset)
         expectation.completions = nil
         expectation.failures = nil
         isCut = true

@@ -84,55 +84,57 @@ public struct Scenario: Sendable {
     }
 }
 
-/// What one connection has to come to. Nothing in a field means that the kernel's timing decides.
-public struct Expectation: Hashable, Sendable {
-    /// Bytes that have to come.
-    public enum Bytes: Hashable, Sendable {
-        /// Just these.
-        case exactly(Payload)
-        /// These up to some place that the kernel's timing decides.
-        case prefix(of: Payload)
-        /// Any.
-        case undetermined
-    }
+extension Scenario {
+    /// What one connection has to come to. Nothing in a field means that the kernel's timing decides.
+    public struct Expectation: Hashable, Sendable {
+        /// Bytes that have to come.
+        public enum Bytes: Hashable, Sendable {
+            /// Just these.
+            case exactly(Payload)
+            /// These up to some place that the kernel's timing decides.
+            case prefix(of: Payload)
+            /// Any.
+            case undetermined
+        }
 
-    /// Whether it was accepted, or opened as a client; if not, the peer was never met.
-    public var isOpened: Bool? = true
-    /// What `onData` got.
-    public var received: Bytes = .exactly(.nothing)
-    /// Whether `onEnd` ran.
-    public var isEnded: Bool? = false
-    /// How many completions told that their bytes were sent.
-    public var completions: Int? = 0
-    /// How many completions told a failure.
-    public var failures: Int? = 0
-    /// Whether `onDrain` ran.
-    public var isDrained: Bool? = false
-    /// Which time-outs passed.
-    public var timeouts: [TimeoutKind]? = []
-    /// Why it closed.
-    public var closing: Transcript.Closing?
-    /// What the peer got.
-    public var peerReceived: Bytes = .exactly(.nothing)
-    /// How the stream ended for the peer.
-    public var peerEnding: Transcript.Ending?
+        /// Whether it was accepted, or opened as a client; if not, the peer was never met.
+        public var isOpened: Bool? = true
+        /// What `onData` got.
+        public var received: Bytes = .exactly(.nothing)
+        /// Whether `onEnd` ran.
+        public var isEnded: Bool? = false
+        /// How many completions told that their bytes were sent.
+        public var completions: Int? = 0
+        /// How many completions told a failure.
+        public var failures: Int? = 0
+        /// Whether `onDrain` ran.
+        public var isDrained: Bool? = false
+        /// Which time-outs passed.
+        public var timeouts: [TimeoutKind]? = []
+        /// Why it closed.
+        public var closing: Transcript.Closing?
+        /// What the peer got.
+        public var peerReceived: Bytes = .exactly(.nothing)
+        /// How the stream ended for the peer.
+        public var peerEnding: Transcript.Ending?
 
-    /// A connection that closes for `closing`; the fields can be changed with ``with(_:)``.
-    public init(
-        received: Bytes = .exactly(.nothing), ended: Bool? = false, closing: Transcript.Closing?,
-        peer: Bytes = .exactly(.nothing), _ peerEnding: Transcript.Ending?
-    ) {
-        self.received = received
-        isEnded = ended
-        self.closing = closing
-        peerReceived = peer
-        self.peerEnding = peerEnding
-    }
+        /// A connection that closes for `closing`; the fields can be changed with ``with(_:)``.
+        public init(
+            received: Bytes = .exactly(.nothing), ended: Bool? = false, closing: Transcript.Closing?,
+            peer: Bytes = .exactly(.nothing), _ peerEnding: Transcript.Ending?
+        ) {
+            self.received = received
+            isEnded = ended
+            self.closing = closing
+            peerReceived = peer
+            self.peerEnding = peerEnding
+        }
 
-    /// A copy with changes.
-    public func with(_ change: (inout Expectation) -> Void) -> Expectation {
-        var copy = self
-        change(&copy)
-        return copy
+        /// A copy with changes.
+        public func with(_ change: (inout Expectation) -> Void) -> Expectation {
+            var copy = self
+            change(&copy)
+            return copy
+        }
     }
 }

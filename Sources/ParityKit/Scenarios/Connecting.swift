@@ -146,9 +146,9 @@ extension Scenario {
     }
 }
 
-extension Expectation {
+extension Scenario.Expectation {
     /// A client whose peer was never reached.
-    static func unopened(_ closing: Transcript.Closing) -> Expectation {
-        Expectation(closing: closing, .unseen).with { $0.isOpened = false }
+    static func unopened(_ closing: Transcript.Closing) -> Self {
+        Self(closing: closing, .unseen).with { $0.isOpened = false }
     }
 }

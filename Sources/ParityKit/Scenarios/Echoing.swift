@@ -1,9 +1,9 @@
 internal import CallbackModel
 
-extension Expectation {
+extension Scenario.Expectation {
     /// An echo of `payload` to a peer that finished first.
-    static func echo(of payload: Payload) -> Expectation {
-        Expectation(
+    static func echo(of payload: Payload) -> Self {
+        Self(
             received: .exactly(payload), ended: true, closing: .peerClosed, peer: .exactly(payload), .end
         ).with { $0.isDrained = nil }
     }
