@@ -108,8 +108,11 @@ extension Connection {
     }
 
     /// One copy of the options for all connections of a listener.
-    final class SharedOptions {
+    final class SharedOptions: Sendable {
         let value: Options
+
+        /// Of a connection that has closed.
+        static let defaults = SharedOptions(Options())
 
         init(_ value: Options) {
             self.value = value
