@@ -108,11 +108,8 @@ extension Connection {
     }
 
     /// One copy of the options for all connections of a listener.
-    final class SharedOptions: Sendable {
+    final class SharedOptions {
         let value: Options
-
-        /// Of a connection that has closed.
-        static let defaults = SharedOptions(Options())
 
         init(_ value: Options) {
             self.value = value

@@ -30,7 +30,7 @@ extension Connection {
         driver.localAddress
     }
 
-    /// The options in force; the defaults once the connection is closed. Setting them changes water marks, half-open behaviour and time-outs at once;
+    /// The options in force. Setting them changes water marks, half-open behaviour and time-outs at once;
     /// socket options (`noDelay`, buffer sizes, …) take effect when the connection is made.
     ///
     /// - Precondition: the values set are within their documented bounds.
@@ -43,8 +43,7 @@ extension Connection {
             } catch {
                 preconditionFailure("Connection.options: \(error)")
             }
-            guard lifecycle != .closed else { return }
-            needRare().ownOptions = SharedOptions(newValue)
+            sharedOptions = SharedOptions(newValue)
             highWaterMark = Int32(newValue.highWaterMark)
             timeoutsChanged()
         }

@@ -71,16 +71,14 @@
         var isPausedByPipe = false
         /// The race that this connection is an attempt of.
         var race: HostRace?
-        /// What is not its listener's.
-        var ownOptions: SharedOptions?
         /// When ``Connection/close()`` gives up flushing, in milliseconds of the loop's clock.
         var closeDeadline: UInt64?
     }
 
     // MARK: State
 
-    // Small ones stand together so that no gap is left between them: an instance is 232 bytes, the most that
-    // glibc's malloc puts into a block of 240. One word more, and each idle connection costs 16 bytes more.
+    // Small ones stand together so that no gap is left between them: an instance is 248 bytes, the most that
+    // glibc's malloc puts into a block of 256. One word more, and each idle connection costs 16 bytes more.
 
     /// `onData`, or a callback that does nothing: never nil, so that calling it asks for nothing.
     @safe @exclusivity(unchecked) private var dataCallback = DataCallback(body: { _, _ in })
@@ -184,9 +182,9 @@
     @safe @exclusivity(unchecked) var highWaterMark: Int32
 
     // The run of this connection in the loop's batch buffer (`WriteBatch`).
-    @safe @exclusivity(unchecked) var batchStart: Int32 = 0
-    @safe @exclusivity(unchecked) var batchEnd: Int32 = 0
-    var batchCount: Int { Int(batchEnd &- batchStart) }
+    @safe @exclusivity(unchecked) var batchStart = 0
+    @safe @exclusivity(unchecked) var batchEnd = 0
+    var batchCount: Int { batchEnd &- batchStart }
     @safe @exclusivity(unchecked) var nextDirty: Unmanaged<Connection>? = nil
 
     /// Bytes in the driver's queue.
@@ -203,6 +201,7 @@
     var cause: CloseReason?
 
     var rare: Rare?
+    var sharedOptions: SharedOptions
 
     // The place in the loop's list of connections (`ConnectionList`).
     var nextInLoop: Connection?
@@ -215,26 +214,20 @@
 
     init(
         core: LoopCore, driver: StreamDriver, listener: Listener?, remoteAddress: SocketAddress,
-        options: SharedOptions? = nil
+        options: SharedOptions
     ) {
         self.core = core
         self.driver = driver
         self.listener = listener
         self.remoteAddress = remoteAddress
-        highWaterMark = 0
+        sharedOptions = options
+        highWaterMark = Int32(options.value.highWaterMark)
         let now = core.milliseconds
         openedAt = now
         lastReadAt = now
         lastWriteAt = now
-        if let options { needRare().ownOptions = options }
-        highWaterMark = Int32(sharedOptions.value.highWaterMark)
         driver.serve(self)
         core.add(self)
-    }
-
-    /// Its listener's, so that none of the listener's connections has a word for them, or else its own.
-    var sharedOptions: SharedOptions {
-        rare?.ownOptions ?? listener?.connectionOptions ?? .defaults
     }
 
     /// Starts reading, unless the user's first callback has paused or closed the connection.

@@ -29,7 +29,7 @@ public final class Listener {
 
     private let core: LoopCore
     private let driver: ListenerDriver
-    let connectionOptions: Connection.SharedOptions
+    private let connectionOptions: Connection.SharedOptions
     private var onConnection: ((Connection) -> Void)?
     private var state = State.accepting
     /// The pause after the next failure, in milliseconds.
@@ -180,7 +180,7 @@ public final class Listener {
         guard let onConnection else { return stream.close(resetting: true) }
         backOff = Self.shortestBackOff
         let connection = Connection(
-            core: core, driver: stream, listener: self, remoteAddress: remoteAddress)
+            core: core, driver: stream, listener: self, remoteAddress: remoteAddress, options: connectionOptions)
         connectionCount += 1
         if isFull, options.beyondMaxConnections == .wait { enter(.full) }
         core.perform(.connection) { onConnection(connection) }

@@ -44,7 +44,7 @@ struct EchoServer {
     let drain: Duration
 
     func listen(on address: SocketAddress, _ options: Listener.Options, _ loop: EventLoop) throws(IOError) {
-        let listener = try loop.listen(on: address, options: options, onConnection: serving())
+        let listener = try loop.listen(on: address, options: options, onConnection: serve)
         listener.onShed = { _, shed in show("Turned away \(shed.count) clients: \(shed.cause)") }
         listener.onError = { _, error in show("Cannot accept: \(error)") }
         // Before the line that says the server is there: whoever reads it may send a signal at once.
@@ -56,32 +56,20 @@ struct EchoServer {
         }
     }
 
-    /// What is done for each client: what it sends goes back; while it does not read, neither do we.
-    ///
-    /// The callbacks are made once and shared by all clients: what a closure captures would cost each of them memory.
-    private func serving() -> (Connection) -> Void {
-        let onData = { (connection: Connection, bytes: Span<UInt8>) in
+    /// One client: what it sends goes back; while it does not read, neither do we.
+    private func serve(_ connection: Connection) {
+        // A Unix socket's client has no address of its own.
+        let (host, port) = (
+            connection.remoteAddress.port == nil ? "unix" : connection.remoteAddress.host,
+            connection.remoteAddress.port ?? 0
+        )
+        show("New connection, socket fd is \(connection.descriptor), ip is : \(host), port : \(port)")
+        connection.onData = { connection, bytes in
             if !isQuiet { Terminal.printLine("Received: \(Terminal.printable(bytes))") }
             if connection.write(bytes) == .saturated { connection.pause() }
         }
-        let onDrain = { (connection: Connection) in connection.resume() }
-        let onClose = { (connection: Connection, _: CloseReason) in
-            let (host, port) = peer(of: connection)
-            show("Host disconnected, ip \(host), port \(port)")
-        }
-        return { connection in
-            let (host, port) = peer(of: connection)
-            show("New connection, socket fd is \(connection.descriptor), ip is : \(host), port : \(port)")
-            connection.onData = onData
-            connection.onDrain = onDrain
-            connection.onClose = onClose
-        }
-    }
-
-    /// A Unix socket's client has no address of its own.
-    private func peer(of connection: Connection) -> (host: String, port: Int) {
-        let address = connection.remoteAddress
-        return address.port == nil ? ("unix", 0) : (address.host, address.port ?? 0)
+        connection.onDrain = { connection in connection.resume() }
+        connection.onClose = { _, _ in show("Host disconnected, ip \(host), port \(port)") }
     }
 
     /// The first signal lets the clients finish, for a while; the second ends the program at once.
