@@ -145,7 +145,9 @@ extension Connection {
         onData = nil
         onClose = nil
         drainCallback = nil
+        let unsent = bytesUnsent
         rare = nil
+        bytesUnsent = unsent
     }
 }
 
