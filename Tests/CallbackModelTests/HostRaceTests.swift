@@ -121,10 +121,10 @@ import Testing
         // The one in the middle answers: the others go, and only they.
         stream(1).opened()
         #expect(stream(0).isReset && stream(2).isReset && !stream(1).isClosed)
+        // Too late, while it closes.
+        stream(0).opened()
         driver.turn()
         #expect(race.events == ["open"] && race.connection.remoteAddress == four1)
-        // Too late.
-        stream(0).opened()
         driver.advance(to: 20_000)
         #expect(race.events == ["open"] && !stream(1).isClosed)
         finish(race)
