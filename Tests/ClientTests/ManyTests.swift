@@ -74,7 +74,10 @@ struct `Connecting: many, at the limit, and letting go` {
             try letGo(engine)
             let before = try openDescriptors()
             for _ in 0..<20 { try letGo(engine) }
-            #expect(try openDescriptors() == before)
+            let after = try openDescriptors()
+            #expect(sockets(after) == sockets(before))
+            // Of the others the process may open a few of its own meanwhile, and close them, but not one a loop.
+            #expect(after.count < before.count + 10, "\(after)")
         }
     }
 
