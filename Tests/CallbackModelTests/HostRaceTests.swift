@@ -44,7 +44,11 @@ import Testing
     }
 
     private var addresses: [SocketAddress] { driver.made.map(\.address) }
-    private func stream(_ index: Int) -> ScriptedStream { driver.made[index].stream }
+    private func stream(_ index: Int, sourceLocation: SourceLocation = #_sourceLocation) -> ScriptedStream {
+        if index < driver.made.count { return driver.made[index].stream }
+        Issue.record("attempt \(index) was not begun", sourceLocation: sourceLocation)
+        return ScriptedStream(driver)
+    }
     private func refusal(_ address: SocketAddress) -> IOError {
         IOError(call: "connect", errno: ECONNREFUSED, address: address)
     }
