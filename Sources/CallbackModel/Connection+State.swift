@@ -3,7 +3,7 @@
 extension Connection {
     /// Bytes that were written and that the kernel has not taken yet.
     public var bufferedByteCount: Int {
-        if queuedByteCount > 0 { noteProgress(at: core.driver.cachedMilliseconds) }
+        if queuedByteCount > 0 { noteProgress() }
         return queuedByteCount + batchCount
     }
 
@@ -16,7 +16,8 @@ extension Connection {
     public var age: Duration {
         // After the end the loop may be gone, and its clock with it.
         let now = lifecycle == .closed ? lastReadAt : core.driver.cachedMilliseconds
-        return .milliseconds(Int64(now - openedAt))
+        // A time-out of connecting that was kept counts from a clock that is ahead of the turn's.
+        return .milliseconds(Int64(max(now, openedAt) - openedAt))
     }
 
     /// The descriptor, for logs only; -1 once it is closed.
@@ -41,7 +42,9 @@ extension Connection {
             } catch {
                 preconditionFailure("Connection.options: \(error)")
             }
+            let old = sharedOptions.value.timeouts
             sharedOptions = SharedOptions(newValue)
+            timeoutsSet(old)
             highWaterMark = Int32(newValue.highWaterMark)
             timeoutsChanged()
         }

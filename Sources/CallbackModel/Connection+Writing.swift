@@ -80,7 +80,9 @@ extension Connection {
             return writeFailed(IOError(call: "send", errno: Int32(-queued), address: remoteAddress))
         }
         let wasEmpty = queuedByteCount == 0
-        if watch.contains(.timeouts) { lastWriteAt = core.driver.cachedMilliseconds }
+        // Bytes that only join the queue are no progress.
+        let hasMoved = wasEmpty || queued < queuedByteCount + count
+        if watch.contains(.timeouts), hasMoved { lastWriteAt = core.milliseconds }
         setQueuedByteCount(queued)
         if wasEmpty, queued > 0 { timeoutsChanged() }
         if isOwedSomething { putOffDelivery() }
@@ -120,18 +122,18 @@ extension Connection {
     }
 
     /// A long write is one step to the engine, told when it is done: how far it is shows only in the driver.
-    func noteProgress(at now: UInt64) {
+    func noteProgress() {
         guard queuedByteCount > 0 else { return }
         let queued = driver.queuedByteCount
         guard queued < queuedByteCount else { return }
         setQueuedByteCount(queued)
-        lastWriteAt = now
+        if watch.contains(.timeouts) { lastWriteAt = core.milliseconds }
     }
 
     /// The engine calls this when its queue has become shorter.
     func queueShrank(to queued: Int) {
         setQueuedByteCount(queued)
-        lastWriteAt = core.driver.cachedMilliseconds
+        if watch.contains(.timeouts) { lastWriteAt = core.milliseconds }
         deliverProgress()
         if lifecycle == .flushing, bufferedByteCount == 0 { closeDriver() }
     }

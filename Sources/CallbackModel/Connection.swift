@@ -68,6 +68,7 @@
         var pipeSource: Connection?
         /// Whether the pipe has paused this source, rather than the user.
         var isPausedByPipe = false
+        var timeoutStarts = TimeoutStarts()
         /// The race that this connection is an attempt of.
         var race: HostRace?
         /// When ``Connection/close()`` gives up flushing, in milliseconds of the loop's clock.
@@ -269,7 +270,7 @@ extension Connection {
     public func resume() {
         guard input == .paused else { return }
         input = .flowing
-        lastReadAt = core.driver.cachedMilliseconds
+        readTimeoutBegins()
         if isReadable, !core.isOverloaded { driver.startReading() }
         timeoutsChanged()
     }
@@ -304,7 +305,7 @@ extension Connection {
 
     @inline(never)
     private func noteRead() {
-        lastReadAt = core.driver.cachedMilliseconds
+        lastReadAt = core.milliseconds
     }
 
     @inline(__always)

@@ -99,6 +99,9 @@
         if isTimed { noteCallback(kind, since: start) }
     }
 
+    /// The clock in milliseconds, read anew: the turn's own is behind by what its callbacks have taken so far.
+    var milliseconds: UInt64 { driver.nanoseconds / 1_000_000 }
+
     /// Does what `body` writes as one callback would, in as few system calls as it can.
     func together(_ body: () -> Void) {
         if isInCallback { return body() }
