@@ -106,9 +106,10 @@ extension Connection {
         deliverCompletions(upTo: bytesWritten, .sent)
         deliverCompletions(upTo: .max, .failed(reason))
         if let race = rare?.race { race.lost(self, reason) }
-        cutPipes(reason)
         listener?.connectionCloses(reason)
         if let onClose { core.perform(.close) { onClose(self, reason) } }
+        // Not before: until here the user may lay a pipe.
+        cutPipes(reason)
         let listener = self.listener
         release()
         listener?.connectionClosed()
