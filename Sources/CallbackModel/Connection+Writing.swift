@@ -31,11 +31,15 @@ extension Connection {
     /// The same for several pieces, which leave in as few system calls as small ones can, also outside of callbacks.
     @discardableResult
     public func write(_ pieces: [[UInt8]]) -> WriteStatus {
+        let wasSaturated = watch.contains(.saturated)
         core.together {
             for piece in pieces { write(piece.span) }
         }
         guard output == .open else { return .closed }
-        return bufferedByteCount < Int(highWaterMark) ? .flowing : saturate()
+        guard bufferedByteCount < Int(highWaterMark) else { return saturate() }
+        // The batch may have been, before the kernel took it; nobody is told, and no `onDrain` is owed.
+        if !wasSaturated { watch.remove(.saturated) }
+        return .flowing
     }
 
     /// The way of large pieces, of bytes behind a queue, of writes outside of callbacks and of a full batch.
