@@ -107,6 +107,7 @@ extension Connection {
         deliverCompletions(upTo: .max, .failed(reason))
         if let race = rare?.race { race.lost(self, reason) }
         listener?.connectionCloses(reason)
+        core.noteEvent()
         if let onClose { core.perform(.close) { onClose(self, reason) } }
         // Not before: until here the user may lay a pipe.
         cutPipes(reason)

@@ -178,6 +178,7 @@ public final class Listener {
             core: core, driver: stream, listener: self, remoteAddress: remoteAddress, options: connectionOptions)
         connectionCount += 1
         if isFull, options.beyondMaxConnections == .wait { enter(.full) }
+        core.noteEvent()
         core.perform(.connection) { onConnection(connection) }
         connection.begin()
     }
@@ -203,6 +204,7 @@ public final class Listener {
 
     /// The socket is closed.
     package func driverClosed() {
+        core.noteEvent()
         if let onClose { core.perform(.close) { onClose(self) } }
         abandonCallbacks()
         state = .closed

@@ -14,6 +14,8 @@
     /// Whether callbacks are measured, for metrics or for the warning about slow ones.
     @safe @exclusivity(unchecked) private(set) var isTimed = false
     var counts = LoopCounts()
+    /// Whether ``EventLoop/metrics`` tells what is counted.
+    let collectsMetrics: Bool
 
     /// Bytes in the queues of all connections, and what they may be together.
     var queuedByteCount = 0
@@ -69,6 +71,7 @@
     init(driver: LoopDriver, options: EventLoop.Options) {
         self.driver = driver
         maxQueuedBytes = options.maxQueuedBytes
+        collectsMetrics = options.collectsMetrics
         isTimed = options.collectsMetrics
         wakes = WakeQueue(wake: driver.wake)
         driver.core = self
@@ -96,7 +99,8 @@
         callback()
         isInCallback = false
         flushBatch()
-        if isTimed { noteCallback(kind, since: start) }
+        // Not `isTimed`, which the callback may have set.
+        if start != 0 { noteCallback(kind, since: start) }
     }
 
     /// The clock in milliseconds, read anew: the turn's own is behind by what its callbacks have taken so far.

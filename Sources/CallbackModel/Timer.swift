@@ -139,7 +139,12 @@ extension EventLoop {
         private func fire() {
             let due = deadline
             state = .firing
-            if isInternal { body(self) } else { core.perform(.timer) { body(self) } }
+            if isInternal {
+                body(self)
+            } else {
+                core.noteEvent()
+                core.perform(.timer) { body(self) }
+            }
             guard case .firing = state else { return }
             guard let interval else { return rest() }
             let now = core.driver.nanoseconds / 1_000_000
@@ -218,6 +223,7 @@ extension EventLoop {
         /// The engine calls this, once for each time the kernel told it.
         package func received() {
             guard let body else { return }
+            core.noteEvent()
             core.perform(.signal) { body(self) }
         }
     }
