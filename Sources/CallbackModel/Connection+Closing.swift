@@ -117,7 +117,8 @@ extension Connection {
     }
 
     func closeAtDrainDeadline() {
-        cause = cause ?? .drainDeadline
+        guard lifecycle != .closing, lifecycle != .closed else { return }
+        interrupted(by: .drainDeadline)
         closeDriver(resetting: bufferedByteCount > 0)
     }
 

@@ -111,6 +111,7 @@ public final class Listener {
     /// - Precondition: `limit` is not negative.
     public func drain(within limit: Duration, _ done: @escaping (DrainReport) -> Void) {
         precondition(limit >= .zero, "a listener cannot drain within \(limit): the time is negative")
+        guard !core.isShutDown else { return }
         close()
         drain?.deadline.cancel()
         let deadline = EventLoop.Timer(core: core, interval: nil, isInternal: true) { _ in self.endDrain() }
@@ -135,6 +136,8 @@ public final class Listener {
         guard let drain else { return }
         self.drain = nil
         drain.deadline.cancel()
+        // The loop is let go, and calls nobody any more.
+        guard !core.isShutDown else { return }
         core.perform(.drained) { drain.done(drain.report) }
     }
 

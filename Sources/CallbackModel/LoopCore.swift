@@ -224,7 +224,7 @@
     func shutDown() {
         isShutDown = true
         wakes.close()
-        for timer in timers.values { timer.cancel() }
+        for timer in timers.values { timer.abandon() }
         for watcher in watchers.values { watcher.cancel() }
         for listener in listeners.values { listener.abandon() }
         connections.forEach { $0.abandon() }

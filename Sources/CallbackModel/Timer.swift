@@ -71,6 +71,12 @@ extension EventLoop {
             rest()
         }
 
+        /// The loop is let go: the callback will never run, and lets go of what it captured.
+        func abandon() {
+            cancel()
+            body = { _ in }
+        }
+
         /// Fires `delay` from now instead of when it would have; arms a timer that is at rest.
         ///
         /// - Precondition: `delay` is not negative.
