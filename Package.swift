@@ -52,7 +52,10 @@ let package = Package(
         .testTarget(
             name: "ContractTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
         .testTarget(
+            name: "ClientTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
+        .testTarget(
             name: "EchoTests", dependencies: ["echo", "CallbackServer", "TestSupport"], swiftSettings: testing),
+        .testTarget(name: "MisuseTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
         .testTarget(name: "TidyTests", dependencies: ["TestSupport"], swiftSettings: testing),
     ]
 )

@@ -4,6 +4,7 @@ extension Connection {
     ///
     /// A peer that never finishes keeps the connection; an idle time-out ends that.
     public func end() {
+        core.assertThread("Connection.end")
         guard output == .open else { return }
         cause = cause ?? .localClose
         core.flushBatch(of: self)
@@ -18,6 +19,7 @@ extension Connection {
     /// sent data that was never read, the kernel sends RST at the close (RFC 2525, 2.17), which may cost the
     /// peer the last bytes: ``end()`` and reading to the end is the safe way to finish.
     public func close() {
+        core.assertThread("Connection.close")
         guard isUsable else { return }
         cause = cause ?? .localClose
         core.flushBatch(of: self)
@@ -39,7 +41,10 @@ extension Connection {
     }
 
     /// Drops everything that is queued and closes with RST, so that the peer cannot take it for a proper end.
+    ///
+    /// A Unix socket has no RST: its peer sees an end like any other, unless it had sent what was never read.
     public func reset() {
+        core.assertThread("Connection.reset")
         guard lifecycle != .closing, lifecycle != .closed else { return }
         cause = cause ?? .localReset
         closeDriver(resetting: true)
@@ -60,6 +65,8 @@ extension Connection {
     /// refuse to read without ever closing (shutdown(2), SHUT_RD).
     func writeFailed(_ error: IOError) {
         fail(error)
+        // Known already, by a write in `onOpen`.
+        if lifecycle == .readingOut { return }
         guard error.isPeerReset, input == .flowing, lifecycle == .open || lifecycle == .starting else {
             return closeDriver()
         }
@@ -132,7 +139,7 @@ extension Connection {
     func release() {
         releaseCallbacks()
         lifecycle = .closed
-        lastReadAt = core.driver.cachedMilliseconds
+        lastReadAt = core.milliseconds
         listener = nil
         // Last: the loop's reference may be the only one.
         core.remove(self)

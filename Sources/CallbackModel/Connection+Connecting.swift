@@ -34,6 +34,7 @@ extension EventLoop {
     public func connect(
         to address: SocketAddress, options: ConnectOptions = .init()
     ) throws(IOError) -> Connection {
+        core.assertThread("EventLoop.connect")
         try options.validate()
         let driver = try core.driver.makeStream(
             for: address, from: options.localAddress, options: options.connection)
@@ -53,6 +54,7 @@ extension EventLoop {
     public func connect(
         host: String, port: Int, options: ConnectOptions = .init()
     ) throws(IOError) -> Connection {
+        core.assertThread("EventLoop.connect")
         try options.validate()
         let race = HostRace(core: core, options: options)
         try resolve(host: host, port: port) { race.resolved($0) }
@@ -70,6 +72,7 @@ extension EventLoop {
     public func adopt(
         connected descriptor: Int32, options: Connection.Options = .init()
     ) throws(IOError) -> Connection {
+        core.assertThread("EventLoop.adopt")
         try options.validate()
         let (driver, address) = try core.driver.adoptStream(descriptor, options: options)
         let connection = Connection(
@@ -81,8 +84,15 @@ extension EventLoop {
 }
 
 extension Connection {
-    func beginConnecting() {
+    /// From now on it counts how long the connection takes to open.
+    func startConnecting() {
         lifecycle = .connecting
+        // Read, since the turn's clock stands while the loop does not run: the time-out would be early.
+        openedAt = core.driver.nanoseconds / 1_000_000
+    }
+
+    func beginConnecting() {
+        startConnecting()
         switch driver.connect(to: remoteAddress) {
         case .inProgress: timeoutsChanged()
         case .connected: tellOpened()
@@ -99,21 +109,31 @@ extension Connection {
 
     /// The engine calls this when the connection that it began is open.
     func opened() {
-        guard lifecycle == .connecting || lifecycle == .starting else { return }
+        switch lifecycle {
+        case .connecting, .starting: break
+        // `close()` waited for this. The bytes of a host's connection may all have left in one call, told by nobody.
+        case .flushing: return bufferedByteCount == 0 ? closeDriver() : ()
+        // A write to an adopted connection has met a reset: what came before it is still read.
+        case .readingOut: return begin()
+        case .open, .closing, .closed: return
+        }
         if let race = rare?.race { return race.won(by: self) }
         let wasConnecting = lifecycle == .connecting
         // Not read from before the user's first callback has returned, as with an accepted one.
         lifecycle = .starting
-        openedAt = core.driver.cachedMilliseconds
+        openedAt = core.milliseconds
         lastReadAt = openedAt
         lastWriteAt = openedAt
         if wasConnecting, let onOpen = rare?.onOpen { core.perform(.open) { onOpen(self) } }
         begin()
+        if isOwedSomething { putOffDelivery() }
     }
 
     /// The engine calls this when the connection that it began has failed.
     func connectFailed(_ error: IOError) {
-        let failed = CloseReason.failed(error.address == nil ? error.about(remoteAddress) : error)
+        // Without an address yet, the failure is the resolver's, which names the host.
+        let isAddressed = error.address != nil || remoteAddress == .unnamed
+        let failed = CloseReason.failed(isAddressed ? error : error.about(remoteAddress))
         if cause == nil || cause == .localClose { cause = failed }
         closeDriver()
     }

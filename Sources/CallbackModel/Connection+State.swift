@@ -15,8 +15,8 @@ extension Connection {
     /// How long the connection has been open, or was.
     public var age: Duration {
         // After the end the loop may be gone, and its clock with it.
-        let now = lifecycle == .closed ? lastReadAt : core.driver.cachedMilliseconds
-        // A time-out of connecting that was kept counts from a clock that is ahead of the turn's.
+        let now = lifecycle == .closed ? lastReadAt : core.milliseconds
+        // The clock of the turn may be behind the moment at which a time-out began to count.
         return .milliseconds(Int64(max(now, openedAt) - openedAt))
     }
 
@@ -37,6 +37,7 @@ extension Connection {
     public var options: Options {
         get { sharedOptions.value }
         set {
+            core.assertThread("Connection.options")
             do {
                 try newValue.validate()
             } catch {

@@ -55,8 +55,6 @@ extension Connection {
         var action = TimeoutAction.close
         if kind != .close, let onTimeout = rare?.onTimeout {
             core.perform(.timeout) { action = onTimeout(self, kind) }
-            // Closed there, it still flushes what it has, for as long as a close may take.
-            if lifecycle == .flushing { return }
         }
         guard lifecycle == .open || lifecycle == .connecting || isBoundedByClose else { return }
         switch action {
@@ -67,6 +65,8 @@ extension Connection {
             restartTimeout(kind)
             timeoutsChanged()
         case .close:
+            // The user's own close, in `onTimeout`, has its time to flush.
+            if kind != .close, isBoundedByClose { return }
             interrupted(by: .timedOut(kind))
             // Unsent bytes and a plain FIN would look to the peer like a whole answer.
             closeDriver(resetting: bufferedByteCount > 0)

@@ -31,6 +31,7 @@ extension Connection {
     /// The same for several pieces, which leave in as few system calls as small ones can, also outside of callbacks.
     @discardableResult
     public func write(_ pieces: [[UInt8]]) -> WriteStatus {
+        core.assertThread("Connection.write")
         let wasSaturated = watch.contains(.saturated)
         core.together {
             for piece in pieces { write(piece.span) }
@@ -93,7 +94,7 @@ extension Connection {
     }
 
     /// Whether a completion or `onDrain` is due, now that the queue has changed.
-    private var isOwedSomething: Bool {
+    var isOwedSomething: Bool {
         if watch.contains(.completions), let rare, rare.completions.isDue(at: bytesWritten) { return true }
         return watch.contains(.saturated) && bufferedByteCount <= sharedOptions.value.lowWaterMark
     }
@@ -116,7 +117,8 @@ extension Connection {
     }
 
     private func deliverProgress() {
-        guard lifecycle != .closed else { return }
+        // Before `onOpen` nothing is told; `opened` looks again.
+        guard lifecycle != .closed, lifecycle != .connecting else { return }
         if watch.contains(.completions) { deliverCompletions(upTo: bytesWritten, .sent) }
         guard watch.contains(.saturated), output == .open || output == .ending else { return }
         guard bufferedByteCount <= sharedOptions.value.lowWaterMark else { return }
@@ -156,6 +158,7 @@ extension Connection {
 /// with what it got passes them on as they are.
 @usableFromInline
 func writeFast(_ connection: Connection, _ bytes: Span<UInt8>) -> WriteStatus {
+    connection.core.assertThread("Connection.write")
     let count = bytes.count
     guard connection.output == .open, connection.queuedByteCount == 0, WriteBatch.takes(count),
         connection.core.isInCallback, connection.core.batch.append(bytes, of: connection)

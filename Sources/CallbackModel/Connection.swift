@@ -13,6 +13,7 @@
     public var onData: ((Connection, Span<UInt8>) -> Void)? {
         get { delivery == .replaced ? rare?.nextOnData : hasDataCallback ? dataCallback.body : nil }
         set {
+            core.assertThread("Connection.onData")
             guard lifecycle != .closed else { return }
             if delivery == .idle {
                 setDataCallback(newValue)
@@ -222,7 +223,7 @@
         self.remoteAddress = remoteAddress
         sharedOptions = options
         highWaterMark = Int32(options.value.highWaterMark)
-        let now = core.driver.cachedMilliseconds
+        let now = core.milliseconds
         openedAt = now
         lastReadAt = now
         lastWriteAt = now
@@ -260,6 +261,7 @@
 extension Connection {
     /// Delivers no data until ``resume()``, from the moment this returns. The peer's FIN is not seen meanwhile.
     public func pause() {
+        core.assertThread("Connection.pause")
         guard input == .flowing else { return pausedAgain() }
         input = .paused
         driver.stopReading()
@@ -268,6 +270,7 @@ extension Connection {
 
     /// Delivers data again after ``pause()``.
     public func resume() {
+        core.assertThread("Connection.resume")
         guard input == .paused, !isHeldByPipe() else { return }
         input = .flowing
         readTimeoutBegins()

@@ -136,7 +136,12 @@ open class ListenerDriver {
     }
 
     /// The connection that `connect` began is open.
-    package final func opened() { tell { $0.opened() } }
+    package final func opened() {
+        // An attempt that wins its race is let go in this call (`Connection.surrenderDriver`).
+        guard let connection = unsafe connection?.takeUnretainedValue() else { return }
+        connection.core.noteEvent()
+        withExtendedLifetime(connection) { connection.opened() }
+    }
 
     /// The connection that `connect` began has failed.
     package final func connectFailed(_ error: IOError) { tell { $0.connectFailed(error) } }

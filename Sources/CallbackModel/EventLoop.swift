@@ -43,8 +43,8 @@ public final class EventLoop {
 
     /// Ends ``run(_:)`` at the end of the turn under way; outside of it, does nothing.
     public func stop() {
-        guard core.isRunning else { return }
-        core.driver.stop()
+        core.assertThread("EventLoop.stop")
+        core.stop()
     }
 
     /// Whether anything is left that keeps ``run(_:)`` running.
@@ -66,7 +66,8 @@ public final class EventLoop {
         on address: SocketAddress, options: Listener.Options = .init(),
         onConnection: @escaping (Connection) -> Void
     ) throws(IOError) -> Listener {
-        try Listener(core: core, options: options, onConnection: onConnection) { () throws(IOError) in
+        core.assertThread("EventLoop.listen")
+        return try Listener(core: core, options: options, onConnection: onConnection) { () throws(IOError) in
             try core.driver.makeListener(on: address, options: options)
         }
     }
@@ -79,7 +80,8 @@ public final class EventLoop {
         adopting descriptor: Int32, options: Listener.Options = .init(),
         onConnection: @escaping (Connection) -> Void
     ) throws(IOError) -> Listener {
-        try Listener(core: core, options: options, onConnection: onConnection) { () throws(IOError) in
+        core.assertThread("EventLoop.listen")
+        return try Listener(core: core, options: options, onConnection: onConnection) { () throws(IOError) in
             try core.driver.adoptListener(descriptor, options: options)
         }
     }
@@ -92,6 +94,7 @@ public final class EventLoop {
     public func resolve(
         host: String, port: Int, _ body: @escaping (Result<[SocketAddress], IOError>) -> Void
     ) throws(IOError) {
+        core.assertThread("EventLoop.resolve")
         guard !host.isEmpty, !host.utf8.contains(0) else {
             throw .invalid("getaddrinfo", host.isEmpty ? "the host is empty" : "the host holds a NUL byte")
         }
@@ -116,6 +119,7 @@ public final class EventLoop {
     public func schedule(
         after delay: Duration, repeating: Duration? = nil, _ body: @escaping (Timer) -> Void
     ) -> Timer {
+        core.assertThread("EventLoop.schedule")
         let timer = Timer(core: core, interval: repeating, body: body)
         timer.reschedule(after: delay)
         return timer

@@ -19,7 +19,7 @@ final class HostRace {
 
     func begin(for connection: Connection) {
         self.connection = connection
-        connection.lifecycle = .connecting
+        connection.startConnecting()
         connection.timeoutsChanged()
     }
 
@@ -148,6 +148,8 @@ func interleaved(_ addresses: [SocketAddress]) -> [SocketAddress] {
         if !queue.isEmpty { connection.handOver(queue.span) }
         if isFinishing { winner.finish() }
         queue = []
+        // Closed before it was open, and the kernel has taken everything.
+        if connection.lifecycle == .flushing, connection.bufferedByteCount == 0 { connection.closeDriver() }
     }
 
     override var descriptor: Int32 { winner?.descriptor ?? -1 }
@@ -159,7 +161,7 @@ func interleaved(_ addresses: [SocketAddress]) -> [SocketAddress] {
 
     override func send(_ bytes: Span<UInt8>) -> Int {
         if let winner { return winner.send(bytes) }
-        for index in bytes.indices { queue.append(bytes[index]) }
+        unsafe bytes.withUnsafeBufferPointer { unsafe queue.append(contentsOf: $0) }
         return queue.count
     }
 

@@ -78,18 +78,21 @@ public final class Listener {
 
     /// Leaves new clients in the kernel's backlog until ``resume()``.
     public func pause() {
+        core.assertThread("Listener.pause")
         guard isOpen else { return }
         enter(.paused)
     }
 
     /// Accepts again after ``pause()``.
     public func resume() {
+        core.assertThread("Listener.resume")
         guard state == .paused else { return }
         enter(isFull && options.beyondMaxConnections == .wait ? .full : .accepting)
     }
 
     /// Stops listening. Clients in the backlog are reset by the kernel; open connections stay open.
     public func close() {
+        core.assertThread("Listener.close")
         guard isOpen else { return }
         enter(.closing)
         driver.close()
@@ -111,6 +114,7 @@ public final class Listener {
     /// - Precondition: `limit` is not negative.
     public func drain(within limit: Duration, _ done: @escaping (DrainReport) -> Void) {
         precondition(limit >= .zero, "a listener cannot drain within \(limit): the time is negative")
+        // Without its loop nothing would end the drain, and it holds the listener until then.
         guard !core.isShutDown else { return }
         close()
         drain?.deadline.cancel()

@@ -26,6 +26,10 @@
     var pauseWatch: EventLoop.Timer?
 
     private(set) var isRunning = false
+    /// Of use while it runs.
+    private(set) var runningThread: UInt = 0
+    /// Whether `stop()` was called in this run.
+    private var isStopped = false
     private(set) var isShutDown = false
     private var isHeld = false
 
@@ -81,15 +85,30 @@
         batch.deallocate()
     }
 
+    /// CLOCK_MONOTONIC in whole milliseconds, now. Time-outs count from it: the time that the turn has read is older
+    /// by all that callbacks have taken since.
+    var milliseconds: UInt64 { driver.nanoseconds / 1_000_000 }
+
     // MARK: Running
 
     func run(_ mode: EventLoop.RunMode) throws(IOError) {
+        assertThread("EventLoop.run")
         precondition(!isRunning, "EventLoop.run was called from inside a callback of the same loop")
         isRunning = true
+        runningThread = Self.currentThread
+        isStopped = false
         defer { isRunning = false }
-        // Nothing else may keep the loop running for what was asked before it ran.
-        if !wakes.isEmpty { putOff(.wakes) }
-        try driver.run(mode)
+        repeat {
+            // Nothing else may keep the loop running for what was asked while it did not run, or in its last turn.
+            if !wakes.isEmpty { putOff(.wakes) }
+            try driver.run(mode)
+        } while mode == .untilIdle && !isStopped && !wakes.isEmpty
+    }
+
+    func stop() {
+        guard isRunning else { return }
+        isStopped = true
+        driver.stop()
     }
 
     /// Runs user code, then sends what it wrote. Every callback but `onData`'s fast path goes through here.
@@ -102,9 +121,6 @@
         // Not `isTimed`, which the callback may have set.
         if start != 0 { noteCallback(kind, since: start) }
     }
-
-    /// The clock in milliseconds, read anew: the turn's own is behind by what its callbacks have taken so far.
-    var milliseconds: UInt64 { driver.nanoseconds / 1_000_000 }
 
     /// Does what `body` writes as one callback would, in as few system calls as it can.
     func together(_ body: () -> Void) {
@@ -210,7 +226,8 @@
     /// A connection that waits for nothing, being paused, is still open, and so the loop must not end.
     private func holdIfNeeded() {
         let mustHold = !connections.isEmpty || !listeners.isEmpty || deferredReferences > 0
-        guard mustHold != isHeld else { return }
+        // While it shuts down, an engine gives back what this call would reach for.
+        guard mustHold != isHeld, !isShutDown else { return }
         isHeld = mustHold
         driver.hold(mustHold)
     }
@@ -230,10 +247,11 @@
         connections.forEach { $0.abandon() }
         timeouts.shutDown()
         pauseWatch = nil
-        driver.shutDown()
+        // Before the engine's driver goes, which they still ask for the time.
         for case .closed(let driver)? in deferred { driver.closed() }
         counts.onSlow = nil
         deferred = []
+        driver.shutDown()
         assert(connections.isEmpty && listeners.isEmpty, "the engine has lost a `closed` call")
     }
 }

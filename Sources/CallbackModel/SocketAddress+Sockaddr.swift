@@ -23,6 +23,9 @@ extension SocketAddress {
     }
 
     /// Writes the address into zeroed `raw` and returns its length.
+    ///
+    /// A peer chooses the name of its Unix socket. What is no UTF-8 grows as a `String`, beyond what `raw` has room
+    /// for; the length then says so, and the kernel refuses it (EINVAL).
     private func fill(_ raw: UnsafeMutableRawBufferPointer) -> Int {
         switch storage {
         case .ipv4(let address, let port):
@@ -40,14 +43,15 @@ extension SocketAddress {
             return MemoryLayout<sockaddr_in6>.size
         case .unixPath(let path):
             unsafe raw.storeBytes(of: sa_family_t(AF_UNIX), as: sa_family_t.self)
-            unsafe raw[Self.pathOffset...].copyBytes(from: path.utf8)
+            unsafe raw[Self.pathOffset...].copyBytes(from: path.utf8.prefix(raw.count - Self.pathOffset))
             // With its closing NUL, but for no path at all: two bytes mean "unnamed" (unix(7)).
-            return Self.pathOffset + (path.isEmpty ? 0 : path.utf8.count + 1)
+            return min(raw.count, Self.pathOffset + (path.isEmpty ? 0 : path.utf8.count + 1))
         case .unixAbstract(let name):
             unsafe raw.storeBytes(of: sa_family_t(AF_UNIX), as: sa_family_t.self)
-            unsafe raw[(Self.pathOffset + 1)...].copyBytes(from: name.utf8)
+            let start = Self.pathOffset + 1
+            unsafe raw[start...].copyBytes(from: name.utf8.prefix(raw.count - start))
             // Every byte counts in an abstract name, a closing NUL too (unix(7)).
-            return Self.pathOffset + 1 + name.utf8.count
+            return min(raw.count, start + name.utf8.count)
         }
     }
 

@@ -67,6 +67,7 @@ extension EventLoop {
         ///
         /// A timer at rest stays at rest. It can be armed again with ``reschedule(after:)``.
         public func cancel() {
+            core.assertThread("Timer.cancel")
             withdraw()
             rest()
         }
@@ -81,6 +82,7 @@ extension EventLoop {
         ///
         /// - Precondition: `delay` is not negative.
         public func reschedule(after delay: Duration) {
+            core.assertThread("Timer.reschedule")
             precondition(delay >= .zero, "a timer cannot fire \(delay) from now: the delay is negative")
             guard !core.isShutDown else { return }
             withdraw()
@@ -198,6 +200,7 @@ extension EventLoop {
             guard signal.rawValue != SIGPIPE else {
                 throw .invalid("sigaction", "signal \(SIGPIPE), SIGPIPE, is ignored while there are loops")
             }
+            core.assertThread("EventLoop.onSignal")
             self.core = core
             self.signal = signal
             self.body = body
@@ -220,6 +223,7 @@ extension EventLoop {
 
         /// Stops watching. The last watcher of a signal gone, the signal has its default action again.
         public func cancel() {
+            core.assertThread("SignalWatcher.cancel")
             driver?.close()
             driver = nil
             body = nil

@@ -29,6 +29,7 @@ extension EventLoop {
     public func offload<Value: Sendable>(
         _ work: @escaping @Sendable () throws -> Value, then: @escaping (Result<Value, any Error>) -> Void
     ) throws(IOError) {
+        core.assertThread("EventLoop.offload")
         let result = OffloadResult<Value>()
         try core.driver.offload({ result.set(Result { try work() }) }) { [core] in
             guard let value = result.take() else { return }

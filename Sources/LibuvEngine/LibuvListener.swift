@@ -19,19 +19,20 @@ internal import Glibc
     convenience init(loop: LibuvLoop, address: SocketAddress, options: Listener.Options) throws(IOError) {
         let socket = try Socket(family: address.family, about: address)
         let file = try Self.prepare(socket, address, options)
-        try self.init(loop: loop, adopting: socket, address, options, file: file)
+        try self.init(loop: loop, adopting: socket.number, address, options, file: file)
+        _ = socket.take()
     }
 
-    /// Takes over a socket that is listening on `address`.
+    /// Takes over a socket that is listening on `address`; leaves it alone when this throws.
     init(
-        loop: LibuvLoop, adopting socket: consuming Socket, _ address: SocketAddress, _ options: Listener.Options,
+        loop: LibuvLoop, adopting descriptor: Int32, _ address: SocketAddress, _ options: Listener.Options,
         file: UnixSocketFile? = nil
     ) throws(IOError) {
         self.file = file
         self.loop = loop
         self.options = options
         self.isUnix = address.family == AF_UNIX
-        self.address = LibuvEngine.localAddress(of: socket.number) ?? address
+        self.address = LibuvEngine.localAddress(of: descriptor) ?? address
         do throws(IOError) {
             spare = try SpareDescriptor()
         } catch {
@@ -39,7 +40,7 @@ internal import Glibc
             throw error.about(address)
         }
         let handle = UnsafeMutablePointer<uv_poll_t>.allocate(capacity: 1)
-        let status = unsafe uv_poll_init(loop.loop, handle, socket.number)
+        let status = unsafe uv_poll_init(loop.loop, handle, descriptor)
         guard status == 0 else {
             unsafe handle.deallocate()
             spare.close()
@@ -47,10 +48,8 @@ internal import Glibc
             throw IOError(uv: status, call: "uv_poll_init", address: address)
         }
         unsafe self.handle = handle
-        self.socket = socket.take()
+        socket = descriptor
         super.init()
-        // Not before: nobody would close it for a listener that could not be made.
-        spare.open()
         // Retain 1, released in the close callback.
         unsafe handle.pointee.data = Unmanaged.passRetained(self).toOpaque()
     }

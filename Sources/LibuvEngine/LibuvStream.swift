@@ -30,11 +30,16 @@ internal import Glibc
         case poisoned
     }
 
-    /// Adopts a non-blocking socket, connected or to be connected, which it owns also when this throws.
-    init(
+    /// Takes over a non-blocking socket, connected or to be connected; it is closed when this throws.
+    convenience init(
         loop: UnsafeMutablePointer<uv_loop_t>, adopting socket: consuming Socket, isUnix: Bool
     ) throws(IOError) {
-        let number = socket.number
+        try unsafe self.init(loop: loop, descriptor: socket.number, isUnix: isUnix)
+        _ = socket.take()
+    }
+
+    /// The same for a socket that stays the caller's when this throws.
+    init(loop: UnsafeMutablePointer<uv_loop_t>, descriptor number: Int32, isUnix: Bool) throws(IOError) {
         if isUnix {
             let pipe = UnsafeMutablePointer<uv_pipe_t>.allocate(capacity: 1)
             unsafe uv_pipe_init(loop, pipe, 0)
@@ -55,7 +60,6 @@ internal import Glibc
             throw IOError(uv: status, call: isUnix ? "uv_pipe_open" : "uv_tcp_open")
         }
         // libuv owns the descriptor from here on and closes it in uv_close.
-        _ = socket.take()
     }
 
     private var pipe: UnsafeMutablePointer<uv_pipe_t> {
@@ -103,9 +107,22 @@ internal import Glibc
     private func didConnect(_ status: CInt) {
         guard unsafe handle != nil else { return }
         isConnecting = false
-        if status != 0 { return connectFailed(IOError(uv: status, call: "connect")) }
+        if status != 0 {
+            let error = IOError(uv: status, call: "connect")
+            return error.isPeerReset ? openedAndLost(error) : connectFailed(error)
+        }
         if pending != nil { writePending() } else if output == .finishing { shutDown() }
         opened()
+    }
+
+    /// No refusal, which is ECONNREFUSED: it was open before the peer reset it, and what came before that is read.
+    private func openedAndLost(_ error: IOError) {
+        output = .poisoned
+        opened()
+        guard unsafe handle != nil else { return }
+        // Nothing of it is in libuv's hands. Not before, or what was queued would look sent.
+        pending = nil
+        queueFailed(error)
     }
 
     /// A reset is an error that poll(2) reports unasked; libuv says nothing of a stream that it does not read.

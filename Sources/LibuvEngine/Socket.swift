@@ -93,7 +93,7 @@ func acceptClient(on descriptor: Int32) -> AcceptResult {
 
 /// The same socket with a number above 2: `uv_close` does not close the numbers of the standard streams, one of
 /// which a client gets when the program has closed it.
-private func aboveStandardStreams(_ descriptor: Int32) -> Int32 {
+func aboveStandardStreams(_ descriptor: Int32) -> Int32 {
     guard descriptor <= STDERR_FILENO else { return descriptor }
     let moved = fcntl(descriptor, F_DUPFD_CLOEXEC, STDERR_FILENO + 1)
     guard moved >= 0 else { return descriptor }

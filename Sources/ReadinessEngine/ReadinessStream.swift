@@ -82,13 +82,28 @@ internal import Glibc
 
     private func connected() {
         isConnecting = false
-        let error = Kernel.pendingError(of: token.descriptor)
-        if error != 0 { return connectFailed(IOError(call: "connect", errno: error)) }
+        let number = Kernel.pendingError(of: token.descriptor)
+        if number != 0 {
+            let error = IOError(call: "connect", errno: number)
+            return error.isPeerReset ? openedAndLost(error) : connectFailed(error)
+        }
         mustQueue = !queue.isEmpty || state != .open
-        // Before what was queued is sent, since that may run `onDrain`, and `onOpen` comes first.
+        // Told first: completions and `onDrain` come after `onOpen` (contract clause 2).
         opened()
-        // Sends it, or stops waiting for the writable socket.
+        // Sends what was queued meanwhile, or stops waiting for the writable socket.
         if interest.contains(.writable) { sendQueue() }
+    }
+
+    /// No refusal, which is ECONNREFUSED: it was open before the peer reset it, and what came before that is read.
+    private func openedAndLost(_ error: IOError) {
+        state = .poisoned
+        mustQueue = true
+        try? wait(for: .writable, false)
+        opened()
+        guard state != .closed else { return }
+        // Not before, or what was queued would look sent.
+        poison()
+        queueFailed(error)
     }
 
     /// A reset is an error that poll(2) reports unasked.

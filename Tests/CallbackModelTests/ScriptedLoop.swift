@@ -7,10 +7,23 @@ final class ScriptedLoop: LoopDriver {
     private var closing: [ScriptedStream] = []
     private var isTurnRequested = false
 
+    // What a test of connecting scripts and looks at.
+    private var questions: [(Result<[SocketAddress], IOError>) -> Void] = []
+    /// What `connect` answers for an address; in progress if nothing is said.
+    var outcomes: [SocketAddress: ConnectOutcome] = [:]
+    /// Addresses for which there can be no socket.
+    var unmakeable: [SocketAddress: Int32] = [:]
+    /// The streams that were made, in their order, with the addresses they were made for.
+    private(set) var made: [(address: SocketAddress, stream: ScriptedStream)] = []
+
     override var cachedMilliseconds: UInt64 { milliseconds }
     override var nanoseconds: UInt64 { milliseconds * 1_000_000 }
     override var isAlive: Bool { false }
-    override func hold(_ isHeld: Bool) {}
+    /// Whether the model has asked for something while it was being let go.
+    private(set) var isAskedTooLate = false
+    private var isShutDown = false
+
+    override func hold(_ isHeld: Bool) { if isShutDown { isAskedTooLate = true } }
     override var wake: @Sendable () -> Void { {} }
     override func requestTurn() { isTurnRequested = true }
 
@@ -41,9 +54,33 @@ final class ScriptedLoop: LoopDriver {
         turn()
     }
 
+    override func resolve(
+        host: String, port: UInt16, _ answer: @escaping (Result<[SocketAddress], IOError>) -> Void
+    ) throws(IOError) {
+        questions.append(answer)
+    }
+
+    /// The resolver answers what it was asked first.
+    func answer(_ result: Result<[SocketAddress], IOError>) {
+        questions.removeFirst()(result)
+    }
+
+    override func makeStream(
+        for address: SocketAddress, from local: SocketAddress?, options: Connection.Options
+    ) throws(IOError) -> StreamDriver {
+        if let errno = unmakeable[address] { throw IOError(call: "socket", errno: errno, address: address) }
+        let stream = ScriptedStream(self)
+        stream.outcome = outcomes[address] ?? .inProgress
+        made.append((address, stream))
+        return stream
+    }
+
+    func forgetMade() { made = [] }
+
     func willClose(_ stream: ScriptedStream) { closing.append(stream) }
 
     override func shutDown() {
+        isShutDown = true
         while !closing.isEmpty { turn() }
     }
 
@@ -73,18 +110,24 @@ final class ScriptedTimer: TimerDriver {
 final class ScriptedStream: StreamDriver {
     private(set) var sent: [[UInt8]] = []
     private unowned let loop: ScriptedLoop
-    private var isClosed = false
+    private(set) var isClosed = false
+    private(set) var isReset = false
+    private(set) var isFinished = false
+    private(set) var isReading = false
     /// A positive errno that the next send answers.
     var failure: Int32?
+    /// What `connect` answers.
+    var outcome = ConnectOutcome.inProgress
 
     init(_ loop: ScriptedLoop) { self.loop = loop }
 
     override var descriptor: Int32 { isClosed ? -1 : 3 }
     override var localAddress: SocketAddress? { nil }
     override var queuedByteCount: Int { 0 }
-    override func startReading() {}
-    override func stopReading() {}
-    override func finish() {}
+    override func startReading() { isReading = true }
+    override func stopReading() { isReading = false }
+    override func finish() { isFinished = true }
+    override func connect(to address: SocketAddress) -> ConnectOutcome { outcome }
 
     override func send(_ bytes: Span<UInt8>) -> Int {
         if let failure { return -Int(failure) }
@@ -94,6 +137,7 @@ final class ScriptedStream: StreamDriver {
 
     override func close(resetting: Bool) {
         isClosed = true
+        isReset = resetting
         loop.willClose(self)
     }
 }

@@ -142,6 +142,25 @@ import Testing
         #expect(SocketAddress(storage, length: 4_000)?.host == String(repeating: "a", count: 108))
     }
 
+    @Test(arguments: [false, true])
+    func `a peer's name that is no UTF-8 stays within the storage, and is one that the kernel refuses`(
+        isAbstract: Bool
+    ) throws {
+        var storage = sockaddr_storage()
+        storage.ss_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &storage) { raw in
+            for index in (isAbstract ? 3 : 2)..<109 { raw[index] = 0xff }
+        }
+        let address = try #require(SocketAddress(storage, length: 109))
+        let (error, length) = address.withSockaddr { pointer, length in
+            let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+            defer { close(descriptor) }
+            return (connect(descriptor, pointer, length) == 0 ? 0 : errno, Int(length))
+        }
+        #expect(length <= MemoryLayout<sockaddr_storage>.size)
+        #expect(error == EINVAL)
+    }
+
     @Test func `a family that we do not speak is none`() {
         var storage = sockaddr_storage()
         storage.ss_family = sa_family_t(AF_PACKET)

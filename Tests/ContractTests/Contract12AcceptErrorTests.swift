@@ -130,13 +130,14 @@ struct `Contract 12: accept errors` {
         stage.listener.onError = { _, _ in errorCount += 1 }
         let socket = try #require(try listeningSocket(port: stage.port)).descriptor
         #expect(shutdown(socket, Int32(SHUT_RDWR)) == 0)
-        try stage.run(until: { errorCount == 1 })
+        try stage.run(until: { errorCount > 0 })
         stage.listener.pause()
+        let told = errorCount
         let start = monotonicTime()
         try stage.run(until: { monotonicTime() > start + .milliseconds(60) })
-        #expect(errorCount == 1)
+        #expect(errorCount == told)
         stage.listener.resume()
-        try stage.run(until: { errorCount >= 2 })
+        try stage.run(until: { errorCount > told })
         errorCount = 0
         var isClosed = false
         stage.listener.onClose = { _ in isClosed = true }

@@ -143,6 +143,9 @@ struct `Contract 12: accepting` {
             #expect(accepted == expected)
             stage.listener.resume()
         }
+        // The listener's callback holds the stage, and so the loop: closing it lets go of both.
+        stage.listener.close()
+        try stage.loop.run()
     }
 
     @Test(arguments: Engine.allCases)

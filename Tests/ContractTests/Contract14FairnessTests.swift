@@ -17,10 +17,10 @@ struct `Contract 14: fairness` {
         let stage = try Stage(engine)
         var large = Listener.Options()
         large.connection.receiveBufferSize = 4 << 20
-        let flooded = try stage.loop.listen(options: large) { connection in
+        let flooded = try stage.loop.listen(options: large) { [unowned loop = stage.loop] connection in
             // More than a turn's reads wait in the kernel when the first turn begins.
             connection.pause()
-            resumeWhenFull(connection, stage.loop)
+            resumeWhenFull(connection, loop)
             connection.onData = { _, bytes in
                 reads.count(bytes.count)
                 if reads.total > 32 << 20 { isEnough.set() }

@@ -167,9 +167,9 @@ struct `Contract 16: stopping` {
         let threads = (0..<4).map { index in
             onThread {
                 let loop = try EventLoop(engine: engine)
-                let listener = try loop.listen { connection in
+                let listener = try loop.listen { [unowned loop] connection in
                     echo(connection)
-                    connection.onClose = { _, _ in loop.stop() }
+                    connection.onClose = { [unowned loop] _, _ in loop.stop() }
                 }
                 let client = try PlainClient(port: listener.port)
                 let peer = onThread {

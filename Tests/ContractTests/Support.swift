@@ -31,7 +31,7 @@ final class Stage {
     /// Runs the loop while `peer` runs on its own thread; gives what it gave.
     @discardableResult
     func run<Value: Sendable>(
-        timeLimit: Duration = .seconds(10), sourceLocation: SourceLocation = #_sourceLocation,
+        timeLimit: Duration = .seconds(30), sourceLocation: SourceLocation = #_sourceLocation,
         _ peer: @escaping @Sendable (UInt16) throws -> Value
     ) throws -> Value {
         let port = port
@@ -48,7 +48,7 @@ final class Stage {
 
     /// Runs the loop until `condition` holds, looking every 2 ms.
     func run(
-        until condition: @escaping () -> Bool, timeLimit: Duration = .seconds(10),
+        until condition: @escaping () -> Bool, timeLimit: Duration = .seconds(30),
         sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
         try loop.run(until: condition, timeLimit: timeLimit, sourceLocation: sourceLocation)
@@ -58,7 +58,7 @@ final class Stage {
 extension EventLoop {
     /// Runs until `condition` holds, looking every 2 ms; a condition that does not come to hold is a failure.
     func run(
-        until condition: @escaping () -> Bool, timeLimit: Duration = .seconds(10),
+        until condition: @escaping () -> Bool, timeLimit: Duration = .seconds(30),
         sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
         let end = ContinuousClock.now + timeLimit

@@ -1,4 +1,5 @@
 import CallbackServer
+import Glibc
 import TestSupport
 import Testing
 
@@ -15,10 +16,12 @@ struct EchoProcess {
         port = try #require(line.hasPrefix(prefix) ? UInt16(line.dropFirst(prefix.count)) : nil, "\(line)")
     }
 
-    /// Starts `echo` with just these arguments.
+    /// Starts `echo` with just these arguments; the one of `CALLBACKSERVER_ECHO` if that is set, so that the release
+    /// build can be measured.
     static func start(_ arguments: [String], _ descriptorLimit: Int? = nil) throws -> ChildProcess {
-        try ChildProcess(
-            try ChildProcess.pathOfBuiltProduct("echo"), arguments, descriptorLimit: descriptorLimit)
+        let program =
+            try getenv("CALLBACKSERVER_ECHO").map { String(cString: $0) } ?? ChildProcess.pathOfBuiltProduct("echo")
+        return try ChildProcess(program, arguments, descriptorLimit: descriptorLimit)
     }
 
     func client() throws -> PlainClient {

@@ -217,7 +217,7 @@ private final class Crowd {
 
 /// Raises the limit of descriptors of this process and of the children to come. It stays: lowering it again could
 /// take descriptors from a test that runs beside this one.
-private func raiseDescriptorLimit(to count: Int) throws {
+func raiseDescriptorLimit(to count: Int) throws {
     let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
     var limit = rlimit()
     try #require(getrlimit(resource, &limit) == 0)
@@ -233,7 +233,7 @@ private func monotonicTime() -> Duration {
 }
 
 /// Lets time pass while something is watched.
-private func observe(for time: Duration) {
+func observe(for time: Duration) {
     let end = monotonicTime() + time
     while monotonicTime() < end { poll(nil, 0, 5) }
 }

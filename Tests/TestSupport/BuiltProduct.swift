@@ -7,18 +7,42 @@ extension ChildProcess {
     /// folder may be anywhere (`--scratch-path`), so the bundle is looked for among what this process is,
     /// was told, and has loaded.
     public static func pathOfBuiltProduct(_ name: String) throws -> String {
+        try pathInBuildFolder(name, "the executable \(name)", isExecutableFile)
+    }
+
+    /// The folder with the compiled modules of this package, built with the tests that run now.
+    public static func pathOfBuiltModules() throws -> String {
+        try pathInBuildFolder("Modules", "the modules") { access("\($0)/CallbackServer.swiftmodule", F_OK) == 0 }
+    }
+
+    /// The path of `name` in the folder that the tests were built in, if `isIt` says that it is what is meant.
+    public static func pathInBuildFolder(
+        _ name: String, _ waitedFor: String, _ isIt: (String) -> Bool
+    ) throws -> String {
         var tried: [String] = []
         for bundle in placesOfTheTestBundle() {
             // The bundle is a file beside the products, or lies in a folder that is.
             for folder in foldersAbove(bundle).prefix(2) {
                 let path = "\(folder)/\(name)"
-                if isExecutableFile(path) { return path }
+                if isIt(path) { return path }
                 tried.append(path)
             }
         }
         throw PeerError(
-            call: "pathOfBuiltProduct", cause: .unexpected("not at \(tried)"),
-            waitedFor: "the executable \(name)")
+            call: "pathInBuildFolder", cause: .unexpected("not at \(tried)"), waitedFor: waitedFor)
+    }
+
+    /// A program of the toolchain that the running tests are linked with, or else of PATH.
+    public static func pathOfTool(_ name: String) throws -> String {
+        // The standard library is in usr/lib/swift/linux, the programs are in usr/bin.
+        let libraries = mappedFiles { $0.contains("/libswiftCore.so") }
+        let places = libraries.compactMap { foldersAbove($0).dropFirst(3).first.map { "\($0)/bin" } }
+        let path = getenv("PATH").map { String(cString: $0) } ?? ""
+        let folders = places + path.split(separator: ":").map(String.init)
+        guard let folder = folders.first(where: { isExecutableFile("\($0)/\(name)") }) else {
+            throw PeerError(call: "pathOfTool", cause: .unexpected("not in \(folders)"), waitedFor: name)
+        }
+        return "\(folder)/\(name)"
     }
 
     /// Paths that may be the bundle, the surest first.
@@ -31,14 +55,19 @@ extension ChildProcess {
         places += arguments.filter { $0.contains(".xctest") }
         // A helper of the toolchain is passed over: beside it, in /usr/bin, stands another `echo`.
         if let own = target(ofLink: "/proc/self/exe"), own.contains("PackageTests") { places.append(own) }
-        let maps = (try? contents(ofFile: "/proc/self/maps")) ?? ""
-        // The sixth field, and all behind it: a path may hold spaces (proc(5)).
-        places += maps.split(separator: "\n").compactMap { line in
-            guard line.contains(".xctest"), let slash = line.firstIndex(of: "/") else { return nil }
-            return String(line[slash...])
-        }
+        places += mappedFiles { $0.contains(".xctest") }
         var seen: Set<String> = []
         return places.compactMap(absolute).filter { seen.insert($0).inserted }
+    }
+
+    /// The files that this process has loaded, and whose path is as asked for.
+    private static func mappedFiles(where isWanted: (Substring) -> Bool) -> [String] {
+        let maps = (try? contents(ofFile: "/proc/self/maps")) ?? ""
+        // The sixth field, and all behind it: a path may hold spaces (proc(5)).
+        return maps.split(separator: "\n").compactMap { line in
+            guard isWanted(line), let slash = line.firstIndex(of: "/") else { return nil }
+            return String(line[slash...])
+        }
     }
 
     private static func absolute(_ path: String) -> String? {

@@ -1,0 +1,139 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// Programs that must not compile against the built modules, each for the right reason, and others that must.
+@Suite(.timeLimit(.minutes(10)))
+struct `What the compiler refuses` {
+    private let compiler: Compiler
+
+    init() throws { compiler = try Compiler() }
+
+    @Test(arguments: Misuse.keepingBytes)
+    func `contract 3: keeping the bytes of onData`(misuse: Misuse) throws { try expectRefusal(of: misuse) }
+
+    @Test(arguments: Misuse.crossingThreads)
+    func `contract 17: taking an object of a loop to another thread`(misuse: Misuse) throws {
+        try expectRefusal(of: misuse)
+    }
+
+    @Test(arguments: Misuse.sharing)
+    func `contract 17: sharing what is not Sendable with a waker's closure`(misuse: Misuse) throws {
+        try expectRefusal(of: misuse)
+    }
+
+    @Test func `unsafe code without saying so`() throws { try expectRefusal(of: .unsafe) }
+
+    @Test func `the documentation shows these messages`() throws {
+        let page = "Sources/CallbackServer/CallbackServer.docc/Misuse.md"
+        let text = try String(contentsOfFile: projectFolder + page, encoding: .utf8)
+        let all = Misuse.keepingBytes + Misuse.crossingThreads + Misuse.sharing
+        let shown = text.matches(of: /`(error: .+)`/).map { $0.output.1 }
+        #expect(shown.count >= 5)
+        for message in shown {
+            let isTested = all.contains { $0.messages.contains { $0.hasPrefix(message) || message.hasPrefix($0) } }
+            #expect(isTested, "\(page): \(message)")
+        }
+    }
+
+    private func expectRefusal(of misuse: Misuse) throws {
+        let errors = try compiler.errors(in: "import CallbackServer\n\n" + misuse.program)
+        for message in misuse.messages {
+            #expect(errors.contains { $0.hasPrefix(message) }, "\(errors)")
+        }
+        // One mistake, refused for one reason: nothing else in the program is wrong.
+        let first = misuse.messages[0]
+        #expect(errors.allSatisfy { $0.hasPrefix("note: ") || $0.hasPrefix(first) || isAccessor($0) }, "\(errors)")
+    }
+
+    /// A stored property has two accessors, and each is an error.
+    private func isAccessor(_ error: String) -> Bool { error.contains(" accessor cannot return a ~Escapable result") }
+}
+
+@Suite(.timeLimit(.minutes(10)))
+struct `What the compiler accepts, with no unsafe in it` {
+    private let compiler: Compiler
+
+    init() throws { compiler = try Compiler() }
+
+    @Test(arguments: ["README.md", "Sources/CallbackServer/CallbackServer.docc/Misuse.md"])
+    func `every program that a page shows`(page: String) throws {
+        let text = try String(contentsOfFile: projectFolder + page, encoding: .utf8)
+        let programs = text.matches(of: /```swift\n((?:.*\n)*?)```/).map { String($0.output.1) }
+            .filter { $0.contains("import CallbackServer") }
+        #expect(!programs.isEmpty)
+        for program in programs {
+            #expect(try compiler.errors(in: program) == [], "\(program)")
+            #expect(!program.contains("unsafe"))
+        }
+    }
+
+    @Test func `a waker, tasks and offloaded work that take copies`() throws {
+        let program = """
+            import CallbackServer
+
+            func serve(_ connection: Connection, _ loop: EventLoop) {
+                let waker = loop.waker
+                connection.onData = { connection, bytes in
+                    var copy: [UInt8] = []
+                    for index in bytes.indices { copy.append(bytes[index]) }
+                    let kept = copy
+                    waker.execute { print(kept.count) }
+                    Task.detached { waker.execute { print(kept.count) } }
+                    try? loop.offload({ kept.count }, then: { count in
+                        if case .success(let count) = count { connection.write("\\(count)") }
+                    })
+                    loop.schedule(after: .seconds(1)) { _ in connection.write(kept) }
+                }
+            }
+            """
+        #expect(try compiler.errors(in: program) == [])
+    }
+
+    @Test func `a whole server that uses every callback`() throws {
+        #expect(try compiler.errors(in: wholeServer) == [])
+    }
+}
+
+private let wholeServer = """
+    import CallbackServer
+
+    final class Chat {
+        private var members: [ObjectIdentifier: Connection] = [:]
+        private var lastWords: [UInt8] = []
+
+        func join(_ connection: Connection) {
+            members[ObjectIdentifier(connection)] = connection
+            connection.onData = { [self] speaker, bytes in
+                lastWords = []
+                for index in bytes.indices { lastWords.append(bytes[index]) }
+                for member in members.values where member !== speaker {
+                    if member.write(bytes) == .saturated { speaker.pause() }
+                }
+            }
+            connection.onDrain = { [self] _ in members.values.forEach { $0.resume() } }
+            connection.onTimeout = { _, kind in kind == .idle ? .close : .keep }
+            connection.onEnd = { connection in connection.write("bye") { _ in print("sent") } }
+            connection.onClose = { [self] connection, _ in members[ObjectIdentifier(connection)] = nil }
+        }
+    }
+
+    func main() throws(IOError) {
+        let loop = try EventLoop()
+        let chat = Chat()
+        let listener = try loop.listen(on: .ipv4("127.0.0.1", port: 0), onConnection: chat.join)
+        listener.onShed = { _, shed in print(shed.count) }
+        listener.onError = { _, error in print(error) }
+        try loop.onSignal(.terminate) { [weak loop] _ in
+            listener.drain(within: .seconds(5)) { report in
+                print(report.finished)
+                loop?.stop()
+            }
+        }
+        let other = try loop.connect(host: "localhost", port: listener.localAddress.port ?? 0)
+        other.onOpen = { $0.write(["hello ", "world"].map { Array($0.utf8) }) }
+        let third = try loop.connect(to: listener.localAddress)
+        third.pipe(to: other)
+        try loop.run()
+    }
+    """
