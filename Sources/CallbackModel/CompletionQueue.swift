@@ -85,7 +85,7 @@ extension Connection {
         needRare().completions.append(end: end, completion)
         watch.insert(.completions)
         let status = write(pieces)
-        if acceptedByteCount < end { needRare().completions.removeLast() }
+        if status == .closed { needRare().completions.removeLast() }
         if bufferedByteCount == 0, output == .open { putOffDelivery() }
         return status
     }

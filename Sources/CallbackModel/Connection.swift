@@ -67,8 +67,9 @@
         /// Where the bytes go (``Connection/pipe(to:)``), and where they come from.
         var pipeTarget: Connection?
         var pipeSource: Connection?
-        /// Whether the pipe has paused this source, rather than the user.
-        var isPausedByPipe = false
+        /// Whether the pipe has paused this source.
+        var pipePause = PipePause.none
+        var timeoutStarts = TimeoutStarts()
         /// The race that this connection is an attempt of.
         var race: HostRace?
         /// When ``Connection/close()`` gives up flushing, in milliseconds of the loop's clock.
@@ -266,7 +267,7 @@ extension Connection {
     /// Delivers no data until ``resume()``, from the moment this returns. The peer's FIN is not seen meanwhile.
     public func pause() {
         core.assertThread("Connection.pause")
-        guard input == .flowing else { return }
+        guard input == .flowing else { return pausedAgain() }
         input = .paused
         driver.stopReading()
         core.watchPaused()
@@ -275,9 +276,9 @@ extension Connection {
     /// Delivers data again after ``pause()``.
     public func resume() {
         core.assertThread("Connection.resume")
-        guard input == .paused else { return }
+        guard input == .paused, !isHeldByPipe() else { return }
         input = .flowing
-        lastReadAt = core.milliseconds
+        readTimeoutBegins()
         if isReadable, !core.isOverloaded { driver.startReading() }
         timeoutsChanged()
     }
