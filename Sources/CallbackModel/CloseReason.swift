@@ -1,5 +1,7 @@
 /// Why a connection closed: the first cause, and it stays the first.
 ///
+/// A proper end that was cut short, by a reset, a failure, a time-out or a limit, is told by what cut it short.
+///
 /// How many bytes went each way, how many were never sent and how long the connection lasted can still be read
 /// from the connection inside `onClose`.
 public enum CloseReason: Hashable, Sendable {

@@ -11,7 +11,8 @@ public enum WriteResult: Hashable, Sendable {
 struct CompletionQueue {
     private struct Entry {
         let end: UInt64
-        let body: (WriteResult) -> Void
+        /// Nothing once delivered, so that what it captured is let go at once.
+        var body: ((WriteResult) -> Void)?
     }
 
     private var entries: [Entry] = []
@@ -36,6 +37,7 @@ struct CompletionQueue {
     mutating func popFirst(upTo position: UInt64) -> ((WriteResult) -> Void)? {
         guard isDue(at: position) else { return nil }
         let body = entries[delivered].body
+        entries[delivered].body = nil
         delivered += 1
         if delivered * 2 > entries.count {
             entries.removeFirst(delivered)
@@ -83,7 +85,7 @@ extension Connection {
         needRare().completions.append(end: end, completion)
         watch.insert(.completions)
         let status = write(pieces)
-        if acceptedByteCount < end { needRare().completions.removeLast() }
+        if status == .closed { needRare().completions.removeLast() }
         if bufferedByteCount == 0, output == .open { putOffDelivery() }
         return status
     }

@@ -76,9 +76,12 @@ extension Connection {
     }
 
     func fail(_ error: IOError) {
-        let failure = error.isPeerReset ? CloseReason.peerReset : .failed(error.about(remoteAddress))
-        // A peer that resets after either side's FIN has spoiled a close that was under way: that is the cause.
-        if cause == nil || cause == .peerClosed || cause == .localClose { cause = failure }
+        interrupted(by: error.isPeerReset ? .peerReset : .failed(error.about(remoteAddress)))
+    }
+
+    /// A proper end that was under way, after either side's FIN, did not come about: what spoiled it is the cause.
+    func interrupted(by reason: CloseReason) {
+        if cause == nil || cause == .peerClosed || cause == .localClose { cause = reason }
     }
 
     /// The engine calls this when FIN is sent, or could not be since the connection has gone.
@@ -110,18 +113,19 @@ extension Connection {
         deliverCompletions(upTo: bytesWritten, .sent)
         deliverCompletions(upTo: .max, .failed(reason))
         if let race = rare?.race { race.lost(self, reason) }
-        cutPipes(reason)
         listener?.connectionCloses(reason)
+        core.noteEvent()
         if let onClose { core.perform(.close) { onClose(self, reason) } }
+        // Not before: until here the user may lay a pipe.
+        cutPipes(reason)
         let listener = self.listener
         release()
         listener?.connectionClosed()
     }
 
     func closeAtDrainDeadline() {
-        guard lifecycle != .closing else { return }
-        // An end that was under way did not come in time: that is the cause.
-        if cause == nil || cause == .peerClosed || cause == .localClose { cause = .drainDeadline }
+        guard lifecycle != .closing, lifecycle != .closed else { return }
+        interrupted(by: .drainDeadline)
         closeDriver(resetting: bufferedByteCount > 0)
     }
 
@@ -145,83 +149,8 @@ extension Connection {
         onData = nil
         onClose = nil
         drainCallback = nil
+        let unsent = bytesUnsent
         rare = nil
-    }
-}
-
-// MARK: - Time-outs
-
-extension Connection {
-    /// Looks at which time-outs count now and tells the queue when to look again. Called whenever one may
-    /// have begun to count; activity alone only moves `lastReadAt` and `lastWriteAt`.
-    func timeoutsChanged() {
-        guard lifecycle == .open || lifecycle == .connecting || isBoundedByClose else { return }
-        let times = sharedOptions.value.timeouts
-        let tracks = times.idle != nil || times.read != nil || times.write != nil
-        if tracks, !watch.contains(.timeouts) {
-            // Nobody has noted activity so far: what is past does not count.
-            lastReadAt = core.milliseconds
-            lastWriteAt = lastReadAt
-        }
-        if tracks { watch.insert(.timeouts) } else { watch.remove(.timeouts) }
-        guard let deadline = nextTimeout()?.deadline else { return core.timeouts.remove(self) }
-        core.timeouts.set(self, deadline: deadline, core: core)
-    }
-
-    /// Whether only ``Timeouts/close`` counts.
-    private var isBoundedByClose: Bool {
-        lifecycle == .flushing || lifecycle == .readingOut
-    }
-
-    /// The earliest time-out that counts, and when it passes.
-    private func nextTimeout() -> (kind: TimeoutKind, deadline: UInt64)? {
-        if isBoundedByClose {
-            return rare?.closeDeadline.map { (.close, $0) }
-        }
-        let times = sharedOptions.value.timeouts
-        var earliest: (kind: TimeoutKind, deadline: UInt64)?
-        func consider(_ kind: TimeoutKind, _ time: Duration?, since start: UInt64) {
-            guard let time else { return }
-            // One millisecond more, since `start` was truncated to whole ones: a time-out is never early.
-            let deadline = start + UInt64(time.wholeMilliseconds) + 1
-            if deadline < earliest?.deadline ?? .max { earliest = (kind, deadline) }
-        }
-        if lifecycle == .connecting {
-            consider(.connect, times.connect, since: openedAt)
-            return earliest
-        }
-        consider(.idle, times.idle, since: max(lastReadAt, lastWriteAt))
-        if input == .flowing { consider(.read, times.read, since: lastReadAt) }
-        if queuedByteCount > 0 { consider(.write, times.write, since: lastWriteAt) }
-        return earliest
-    }
-
-    /// The queue calls this when the deadline it was told has come; `now` is read from the clock.
-    func timeoutsDue(now: UInt64) {
-        noteProgress(at: now)
-        guard let (kind, deadline) = nextTimeout(), deadline <= now else { return timeoutsChanged() }
-        var action = TimeoutAction.close
-        if kind != .close, let onTimeout = rare?.onTimeout {
-            core.perform(.timeout) { action = onTimeout(self, kind) }
-        }
-        guard lifecycle == .open || lifecycle == .connecting || isBoundedByClose else { return }
-        switch action {
-        case .keep where kind == .connect:
-            openedAt = now
-            timeoutsChanged()
-        case .keep:
-            if kind != .write { lastReadAt = now }
-            if kind != .read { lastWriteAt = now }
-            timeoutsChanged()
-        case .close:
-            // The user's own close, in `onTimeout`, has its time to flush.
-            if kind != .close, isBoundedByClose { return }
-            // A flush that did not end is told as such, and so is a connection that did not open after `end()`; it
-            // was this side's own close until now.
-            let isUnderWay = lifecycle == .flushing || lifecycle == .connecting
-            cause = isUnderWay ? .timedOut(kind) : cause ?? .timedOut(kind)
-            // Unsent bytes and a plain FIN would look to the peer like a whole answer.
-            closeDriver(resetting: bufferedByteCount > 0)
-        }
+        bytesUnsent = unsent
     }
 }

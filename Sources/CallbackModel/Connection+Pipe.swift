@@ -8,25 +8,33 @@ extension Connection {
     /// `target` ends (``end()``) and the other direction goes on, as with ``Options/allowsHalfOpen``. When this
     /// connection breaks before that, `target` is reset, so that its peer cannot take a part for the whole; closed by
     /// this side, `target` ends. When `target` goes first, this connection closes the same way. A second call moves
-    /// the pipe to another target. A closed connection is no source and no target: then nothing happens.
+    /// the pipe to another target. A target takes from one source: another pipe to it ends the first one, whose
+    /// source goes on reading, into nothing until its `onData` is set. All this comes right after `onEnd` and
+    /// `onClose`, which may still lead the pipe elsewhere. A connection that is closed already is no source and no
+    /// target: then nothing happens.
+    ///
+    /// ``pause()`` and ``resume()`` stay the user's: paused by its user, a source waits for ``resume()``, whatever the
+    /// target does, and resumed while the target's queue is full, it waits for that.
     ///
     /// - Precondition: both connections belong to one loop, and they are two.
     public func pipe(to target: Connection) {
         core.assertThread("Connection.pipe")
         precondition(core === target.core, "pipe(to:): the connections belong to two loops")
         precondition(self !== target, "pipe(to:): a connection cannot be piped to itself; write in onData")
-        guard output != .closed || lifecycle == .readingOut, lifecycle != .closed, target.lifecycle != .closed else {
-            return
-        }
+        guard lifecycle != .closed, target.lifecycle != .closed else { return }
         rare?.pipeTarget?.rare?.pipeSource = nil
-        target.rare?.pipeSource?.rare?.pipeTarget = nil
+        let former = target.rare?.pipeSource
+        former?.rare?.pipeTarget = nil
         needRare().pipeTarget = target
         target.needRare().pipeSource = self
         onData = { source, bytes in
             guard let target = source.rare?.pipeTarget, target.write(bytes) == .saturated else { return }
-            source.rare?.isPausedByPipe = true
-            source.pause()
+            source.pauseForPipe()
         }
+        // Nobody else would: the target that they have waited for no longer knows them.
+        former?.endPipePause()
+        endPipePause()
+        if target.watch.contains(.saturated) { pauseForPipe() }
         // It was finished, or its own target is gone, before it became a source.
         if input == .ended { endPipe() }
     }
@@ -44,11 +52,44 @@ extension Connection {
         target.closeIfEnded()
     }
 
+    /// Why a source does not read.
+    enum PipePause {
+        /// Not for its pipe; perhaps its user has paused it.
+        case none
+        /// Its target's queue is full.
+        case full
+        /// So it is, and the user has paused it besides.
+        case fullAndByUser
+    }
+
+    private func pauseForPipe() {
+        guard input == .flowing else { return }
+        pause()
+        needRare().pipePause = .full
+    }
+
+    /// `pause()`, although it does not read.
+    func pausedAgain() {
+        if let rare, rare.pipePause == .full { rare.pipePause = .fullAndByUser }
+    }
+
+    /// Whether `resume()` only takes back what the user did, since the target's queue is full.
+    func isHeldByPipe() -> Bool {
+        guard let rare, rare.pipePause != .none else { return false }
+        rare.pipePause = .full
+        return true
+    }
+
     /// There is room again.
     func resumePipeSource() {
-        guard let source = rare?.pipeSource, source.rare?.isPausedByPipe == true else { return }
-        source.rare?.isPausedByPipe = false
-        source.resume()
+        rare?.pipeSource?.endPipePause()
+    }
+
+    private func endPipePause() {
+        guard let rare, rare.pipePause != .none else { return }
+        let isByUser = rare.pipePause == .fullAndByUser
+        rare.pipePause = .none
+        if !isByUser { resume() }
     }
 
     /// This connection has closed: what its pipes lead to, and come from, goes the same way.

@@ -3,7 +3,7 @@
 extension Connection {
     /// Bytes that were written and that the kernel has not taken yet.
     public var bufferedByteCount: Int {
-        if queuedByteCount > 0 { noteProgress(at: core.milliseconds) }
+        if queuedByteCount > 0 { noteProgress() }
         return queuedByteCount + batchCount
     }
 
@@ -43,7 +43,9 @@ extension Connection {
             } catch {
                 preconditionFailure("Connection.options: \(error)")
             }
+            let old = sharedOptions.value.timeouts
             sharedOptions = SharedOptions(newValue)
+            timeoutsSet(old)
             highWaterMark = Int32(newValue.highWaterMark)
             timeoutsChanged()
         }

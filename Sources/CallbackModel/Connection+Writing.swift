@@ -32,11 +32,15 @@ extension Connection {
     @discardableResult
     public func write(_ pieces: [[UInt8]]) -> WriteStatus {
         core.assertThread("Connection.write")
+        let wasSaturated = watch.contains(.saturated)
         core.together {
             for piece in pieces { write(piece.span) }
         }
         guard output == .open else { return .closed }
-        return bufferedByteCount < Int(highWaterMark) ? .flowing : saturate()
+        guard bufferedByteCount < Int(highWaterMark) else { return saturate() }
+        // The batch may have been, before the kernel took it; nobody is told, and no `onDrain` is owed.
+        if !wasSaturated { watch.remove(.saturated) }
+        return .flowing
     }
 
     /// The way of large pieces, of bytes behind a queue, of writes outside of callbacks and of a full batch.
@@ -81,7 +85,9 @@ extension Connection {
             return writeFailed(IOError(call: "send", errno: Int32(-queued), address: remoteAddress))
         }
         let wasEmpty = queuedByteCount == 0
-        if watch.contains(.timeouts) { lastWriteAt = core.milliseconds }
+        // Bytes that only join the queue are no progress.
+        let hasMoved = wasEmpty || queued < queuedByteCount + count
+        if watch.contains(.timeouts), hasMoved { lastWriteAt = core.milliseconds }
         setQueuedByteCount(queued)
         if wasEmpty, queued > 0 { timeoutsChanged() }
         if isOwedSomething { putOffDelivery() }
@@ -122,18 +128,18 @@ extension Connection {
     }
 
     /// A long write is one step to the engine, told when it is done: how far it is shows only in the driver.
-    func noteProgress(at now: UInt64) {
+    func noteProgress() {
         guard queuedByteCount > 0 else { return }
         let queued = driver.queuedByteCount
         guard queued < queuedByteCount else { return }
         setQueuedByteCount(queued)
-        lastWriteAt = now
+        if watch.contains(.timeouts) { lastWriteAt = core.milliseconds }
     }
 
     /// The engine calls this when its queue has become shorter.
     func queueShrank(to queued: Int) {
         setQueuedByteCount(queued)
-        lastWriteAt = core.milliseconds
+        if watch.contains(.timeouts) { lastWriteAt = core.milliseconds }
         deliverProgress()
         if lifecycle == .flushing, bufferedByteCount == 0 { closeDriver() }
     }

@@ -81,6 +81,10 @@ extension EventLoop {
 
     /// The figures so far; zeros unless ``Options/collectsMetrics`` is set.
     public var metrics: Metrics {
+        // What is measured for the warning alone is nobody's to see.
+        guard core.collectsMetrics else {
+            return Metrics(turns: 0, events: 0, callbacks: 0, timeAsleep: .zero, longestCallback: nil)
+        }
         let counts = core.counts
         return Metrics(
             turns: core.driver.turnCount, events: counts.events, callbacks: counts.callbacks,

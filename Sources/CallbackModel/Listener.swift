@@ -140,6 +140,8 @@ public final class Listener {
         guard let drain else { return }
         self.drain = nil
         drain.deadline.cancel()
+        // The loop is let go, and calls nobody any more.
+        guard !core.isShutDown else { return }
         core.perform(.drained) { drain.done(drain.report) }
     }
 
@@ -183,6 +185,7 @@ public final class Listener {
             core: core, driver: stream, listener: self, remoteAddress: remoteAddress, options: connectionOptions)
         connectionCount += 1
         if isFull, options.beyondMaxConnections == .wait { enter(.full) }
+        core.noteEvent()
         core.perform(.connection) { onConnection(connection) }
         connection.begin()
     }
@@ -208,6 +211,7 @@ public final class Listener {
 
     /// The socket is closed.
     package func driverClosed() {
+        core.noteEvent()
         if let onClose { core.perform(.close) { onClose(self) } }
         abandonCallbacks()
         state = .closed

@@ -6,7 +6,7 @@ extension LoopCore {
         queuedByteCount += change
         if change > 0 {
             if queuedByteCount > maxQueuedBytes / 4 * 3, !isOverloaded { stopReadingAll() }
-            while queuedByteCount > maxQueuedBytes, shedLargestQueue() {}
+            if queuedByteCount > maxQueuedBytes { shed() }
         } else if isOverloaded, queuedByteCount <= maxQueuedBytes / 2 {
             isOverloaded = false
             connections.forEach { $0.overloadEnded() }
@@ -16,6 +16,17 @@ extension LoopCore {
     private func stopReadingAll() {
         isOverloaded = true
         connections.forEach { $0.overloadBegan() }
+        watchPaused()
+    }
+
+    private func shed() {
+        noteProgress()
+        while queuedByteCount > maxQueuedBytes, shedLargestQueue() {}
+    }
+
+    /// Of long writes that an engine tells of only when they are done.
+    private func noteProgress() {
+        connections.forEach { $0.noteProgress() }
     }
 
     private func shedLargestQueue() -> Bool {
@@ -39,7 +50,8 @@ extension LoopCore {
     }
 
     private func lookAtPaused() {
-        var isAnyPaused = false
+        if isOverloaded { noteProgress() }
+        var isAnyPaused = isOverloaded
         connections.forEach { connection in
             guard connection.isWatchedForReset else { return }
             isAnyPaused = true
@@ -60,18 +72,21 @@ extension Connection {
     }
 
     func overloadEnded() {
-        if reads { driver.startReading() }
+        guard reads else { return }
+        readTimeoutBegins()
+        driver.startReading()
+        timeoutsChanged()
     }
 
     /// Its queue was the largest when all together were too much.
     func shed() {
-        cause = cause ?? .shed
+        interrupted(by: .shed)
         closeDriver(resetting: true)
     }
 
     /// Whether a reset would go unnoticed: it is open, and nothing is read from it.
     var isWatchedForReset: Bool {
-        lifecycle == .open && (input == .paused || input == .ended)
+        lifecycle == .open && (input == .paused || input == .ended || core.isOverloaded)
     }
 
     func lookForReset() {

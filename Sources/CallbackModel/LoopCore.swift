@@ -14,6 +14,8 @@
     /// Whether callbacks are measured, for metrics or for the warning about slow ones.
     @safe @exclusivity(unchecked) private(set) var isTimed = false
     var counts = LoopCounts()
+    /// Whether ``EventLoop/metrics`` tells what is counted.
+    let collectsMetrics: Bool
 
     /// Bytes in the queues of all connections, and what they may be together.
     var queuedByteCount = 0
@@ -73,6 +75,7 @@
     init(driver: LoopDriver, options: EventLoop.Options) {
         self.driver = driver
         maxQueuedBytes = options.maxQueuedBytes
+        collectsMetrics = options.collectsMetrics
         isTimed = options.collectsMetrics
         wakes = WakeQueue(wake: driver.wake)
         driver.core = self
@@ -115,7 +118,8 @@
         callback()
         isInCallback = false
         flushBatch()
-        if isTimed { noteCallback(kind, since: start) }
+        // Not `isTimed`, which the callback may have set.
+        if start != 0 { noteCallback(kind, since: start) }
     }
 
     /// Does what `body` writes as one callback would, in as few system calls as it can.
@@ -237,7 +241,7 @@
     func shutDown() {
         isShutDown = true
         wakes.close()
-        for timer in timers.values { timer.cancel() }
+        for timer in timers.values { timer.abandon() }
         for watcher in watchers.values { watcher.cancel() }
         for listener in listeners.values { listener.abandon() }
         connections.forEach { $0.abandon() }

@@ -72,6 +72,12 @@ extension EventLoop {
             rest()
         }
 
+        /// The loop is let go: the callback will never run, and lets go of what it captured.
+        func abandon() {
+            cancel()
+            body = { _ in }
+        }
+
         /// Fires `delay` from now instead of when it would have; arms a timer that is at rest.
         ///
         /// - Precondition: `delay` is not negative.
@@ -141,7 +147,12 @@ extension EventLoop {
         private func fire() {
             let due = deadline
             state = .firing
-            if isInternal { body(self) } else { core.perform(.timer) { body(self) } }
+            if isInternal {
+                body(self)
+            } else {
+                core.noteEvent()
+                core.perform(.timer) { body(self) }
+            }
             guard case .firing = state else { return }
             guard let interval else { return rest() }
             let now = core.driver.nanoseconds / 1_000_000
@@ -222,6 +233,7 @@ extension EventLoop {
         /// The engine calls this, once for each time the kernel told it.
         package func received() {
             guard let body else { return }
+            core.noteEvent()
             core.perform(.signal) { body(self) }
         }
     }

@@ -43,14 +43,14 @@ internal import Glibc
         let end = start &+ count
         if end > Self.capacity { return false }
         if connection.isDirty {
-            if connection.batchEnd != start { return false }
+            if Int(connection.batchEnd) != start { return false }
         } else {
-            connection.batchStart = start
+            connection.batchStart = Int32(truncatingIfNeeded: start)
             connection.isDirty = true
             unsafe connection.nextDirty = firstDirty
             unsafe firstDirty = .passUnretained(connection)
         }
-        connection.batchEnd = end
+        connection.batchEnd = Int32(truncatingIfNeeded: end)
         used = end
         unsafe bytes.withUnsafeBufferPointer { source in
             _ = unsafe memcpy(base + start, source.baseAddress.unsafelyUnwrapped, count)
@@ -62,10 +62,10 @@ internal import Glibc
     mutating func makeRoom(for count: Int, of connection: Connection) {
         let run = connection.batchCount
         if Self.capacity - used < run + count { return flush() }
-        unsafe (base + used).update(from: base + connection.batchStart, count: run)
-        connection.batchStart = used
+        unsafe (base + used).update(from: base + Int(connection.batchStart), count: run)
+        connection.batchStart = Int32(used)
         used += run
-        connection.batchEnd = used
+        connection.batchEnd = Int32(used)
     }
 
     /// Sends everything, each connection's run in one piece. Runs no callback.
@@ -91,7 +91,7 @@ internal import Glibc
     private func send(of connection: Connection) {
         let count = connection.batchCount
         if count <= 0 { return }
-        let start = unsafe UnsafePointer(base + connection.batchStart)
+        let start = unsafe UnsafePointer(base + Int(connection.batchStart))
         connection.batchStart = connection.batchEnd
         connection.handOver(unsafe Span(_unsafeStart: start, count: count))
     }

@@ -14,7 +14,6 @@ internal import Glibc
     // Allocated in `init`, given back in `shutDown`, after libuv has called back for every handle.
     let loop: UnsafeMutablePointer<uv_loop_t>
     private let putOffHandle: UnsafeMutablePointer<uv_idle_t>
-    private let holdHandle: UnsafeMutablePointer<uv_async_t>
     private let turnHandle: UnsafeMutablePointer<uv_prepare_t>
     private let wakeHandle: UnsafeMutablePointer<uv_async_t>
     private var turns: UInt64 = 0
@@ -41,11 +40,6 @@ internal import Glibc
         unsafe uv_idle_init(loop, putOffHandle)
         // What was put off keeps the loop by `hold`, or, a timer without a reference, not at all.
         unsafe putOffHandle.setReferenced(false)
-        unsafe holdHandle = .allocate(capacity: 1)
-        let holding = unsafe uv_async_init(loop, holdHandle, nil)
-        // It fails where the loop's own, made by uv_loop_init, would have failed first.
-        precondition(holding == 0, "uv_async_init: \(holding)")
-        unsafe holdHandle.setReferenced(false)
         unsafe turnHandle = .allocate(capacity: 1)
         unsafe uv_prepare_init(loop, turnHandle)
         unsafe wakeHandle = .allocate(capacity: 1)
@@ -55,6 +49,7 @@ internal import Glibc
             unsafe Unmanaged<LibuvLoop>.fromOpaque(data).takeUnretainedValue().core?.woken()
         }
         unsafe wakeHandle.setReferenced(false)
+        unsafe openSpareDescriptor(of: loop)
         super.init()
         unsafe wakeHandle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
         unsafe putOffHandle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
@@ -88,7 +83,7 @@ internal import Glibc
     /// inactive. An async handle is always active and, if nobody sends to it, costs a turn nothing; an armed timer
     /// would be looked at in each.
     package override func hold(_ isHeld: Bool) {
-        unsafe holdHandle.setReferenced(isHeld)
+        unsafe wakeHandle.setReferenced(isHeld)
     }
 
     package override var turnCount: UInt64 { turns }
@@ -126,12 +121,12 @@ internal import Glibc
 
     package override func shutDown() {
         unsafe putOffHandle.close { unsafe $0.deallocateHandle(of: uv_idle_t.self) }
-        unsafe holdHandle.close { unsafe $0.deallocateHandle(of: uv_async_t.self) }
         unsafe turnHandle.close { unsafe $0.deallocateHandle(of: uv_prepare_t.self) }
         unsafe wakeHandle.close { unsafe $0.deallocateHandle(of: uv_async_t.self) }
         for work in works.values { work.cancel() }
         for resolve in resolves.values { resolve.cancel() }
-        // Only closes are left, and resolver threads that cannot be stopped. Each turn delivers those that were under way when it began.
+        // Only closes are left, and resolver threads that cannot be stopped. Each turn delivers those that were under
+        // way when it began.
         while unsafe uv_run(loop, UV_RUN_ONCE) != 0 {}
         let status = unsafe uv_loop_close(loop)
         precondition(status == 0, "uv_loop_close: a handle was never closed")
@@ -241,4 +236,13 @@ private func requireFreeDescriptors() throws(IOError) {
         guard descriptor >= 0 else { throw IOError(call: "open", errno: errno) }
         taken.append(descriptor)
     }
+}
+
+/// libuv opens /dev/null with a loop's first stream, and keeps it. Made here, where numbers 0 to 2 are taken; later the
+/// program may have closed one of them, and libuv would abort when it gives back a descriptor with such a number.
+private func openSpareDescriptor(of loop: UnsafeMutablePointer<uv_loop_t>) {
+    let first = UnsafeMutablePointer<uv_tcp_t>.allocate(capacity: 1)
+    unsafe uv_tcp_init(loop, first)
+    unsafe first.close { unsafe $0.deallocateHandle(of: uv_tcp_t.self) }
+    unsafe uv_run(loop, UV_RUN_NOWAIT)
 }

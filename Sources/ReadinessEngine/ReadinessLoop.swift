@@ -250,7 +250,7 @@ package enum PollerKind: Sendable {
     package override func adoptListener(
         _ descriptor: Int32, options: Listener.Options
     ) throws(IOError) -> ListenerDriver {
-        try checkLimit(descriptor)
+        try checkAdoptable(descriptor)
         let address = try Adoption.listener(descriptor)
         return try ReadinessListener(loop: self, adopting: descriptor, address, options, file: nil)
     }
@@ -276,10 +276,17 @@ package enum PollerKind: Sendable {
     package override func adoptStream(
         _ descriptor: Int32, options: Connection.Options
     ) throws(IOError) -> (StreamDriver, SocketAddress) {
-        try checkLimit(descriptor)
+        try checkAdoptable(descriptor)
         let peer = try Adoption.stream(descriptor)
         Kernel.apply(options, to: descriptor, isTCP: peer.family != AF_UNIX)
         return (ReadinessStream(loop: self, adopting: descriptor), peer)
+    }
+
+    private func checkAdoptable(_ descriptor: Int32) throws(IOError) {
+        try checkLimit(descriptor)
+        guard !sources.contains(descriptor) else {
+            throw .invalid("adopt", "descriptor \(descriptor) is the loop's already", errno: EEXIST)
+        }
     }
 
     private func checkLimit(_ descriptor: Int32) throws(IOError) {

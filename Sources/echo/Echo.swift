@@ -39,14 +39,21 @@ private func fail(_ error: IOError) -> Never {
 }
 
 /// The server itself: a listener, its clients, and the way it ends.
-struct EchoServer {
-    let isQuiet: Bool
-    let drain: Duration
+///
+/// A class, so that a callback which captures nothing else needs no memory of its own for each client.
+final class EchoServer {
+    private let isQuiet: Bool
+    private let drain: Duration
+
+    init(isQuiet: Bool, drain: Duration) {
+        self.isQuiet = isQuiet
+        self.drain = drain
+    }
 
     func listen(on address: SocketAddress, _ options: Listener.Options, _ loop: EventLoop) throws(IOError) {
         let listener = try loop.listen(on: address, options: options, onConnection: serve)
-        listener.onShed = { _, shed in show("Turned away \(shed.count) clients: \(shed.cause)") }
-        listener.onError = { _, error in show("Cannot accept: \(error)") }
+        listener.onShed = { [self] _, shed in show("Turned away \(shed.count) clients: \(shed.cause)") }
+        listener.onError = { [self] _, error in show("Cannot accept: \(error)") }
         // Before the line that says the server is there: whoever reads it may send a signal at once.
         try end(listener, on: [.interrupt, .terminate], loop)
         if let port = listener.localAddress.port {
@@ -58,25 +65,30 @@ struct EchoServer {
 
     /// One client: what it sends goes back; while it does not read, neither do we.
     private func serve(_ connection: Connection) {
-        // A Unix socket's client has no address of its own.
-        let (host, port) = (
-            connection.remoteAddress.port == nil ? "unix" : connection.remoteAddress.host,
-            connection.remoteAddress.port ?? 0
-        )
+        let (host, port) = peer(of: connection)
         show("New connection, socket fd is \(connection.descriptor), ip is : \(host), port : \(port)")
-        connection.onData = { connection, bytes in
+        connection.onData = { [self] connection, bytes in
             if !isQuiet { Terminal.printLine("Received: \(Terminal.printable(bytes))") }
             if connection.write(bytes) == .saturated { connection.pause() }
         }
         connection.onDrain = { connection in connection.resume() }
-        connection.onClose = { _, _ in show("Host disconnected, ip \(host), port \(port)") }
+        connection.onClose = { [self] connection, _ in
+            let (host, port) = peer(of: connection)
+            show("Host disconnected, ip \(host), port \(port)")
+        }
+    }
+
+    /// A Unix socket's client has no address of its own.
+    private func peer(of connection: Connection) -> (host: String, port: Int) {
+        let address = connection.remoteAddress
+        return address.port.map { (address.host, $0) } ?? ("unix", 0)
     }
 
     /// The first signal lets the clients finish, for a while; the second ends the program at once.
     private func end(_ listener: Listener, on signals: [EventLoop.Signal], _ loop: EventLoop) throws(IOError) {
         var isDraining = false
         for signal in signals {
-            let watcher = try loop.onSignal(signal) { _ in
+            let watcher = try loop.onSignal(signal) { [self] _ in
                 guard !isDraining else { Terminal.exit(128 + signal.rawValue) }
                 isDraining = true
                 // When the last client has gone there is nothing left to run for.

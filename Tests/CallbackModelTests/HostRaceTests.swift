@@ -44,7 +44,11 @@ import Testing
     }
 
     private var addresses: [SocketAddress] { driver.made.map(\.address) }
-    private func stream(_ index: Int) -> ScriptedStream { driver.made[index].stream }
+    private func stream(_ index: Int, sourceLocation: SourceLocation = #_sourceLocation) -> ScriptedStream {
+        if index < driver.made.count { return driver.made[index].stream }
+        Issue.record("attempt \(index) was not begun", sourceLocation: sourceLocation)
+        return ScriptedStream(driver)
+    }
     private func refusal(_ address: SocketAddress) -> IOError {
         IOError(call: "connect", errno: ECONNREFUSED, address: address)
     }
@@ -121,10 +125,10 @@ import Testing
         // The one in the middle answers: the others go, and only they.
         stream(1).opened()
         #expect(stream(0).isReset && stream(2).isReset && !stream(1).isClosed)
+        // Too late, while it closes.
+        stream(0).opened()
         driver.turn()
         #expect(race.events == ["open"] && race.connection.remoteAddress == four1)
-        // Too late.
-        stream(0).opened()
         driver.advance(to: 20_000)
         #expect(race.events == ["open"] && !stream(1).isClosed)
         finish(race)

@@ -51,8 +51,17 @@ final class Diary {
             self.note(.timeout(kind)) { action = self.onTimeout(connection, kind) }
             return action
         }
-        connection.onClose = { connection, reason in self.note(.close(reason)) { self.onClose(connection) } }
+        connection.onClose = { connection, reason in
+            self.note(.close(reason)) { self.onClose(connection) }
+            self.forgetReactions()
+        }
         return connection
+    }
+
+    /// They often hold this diary.
+    private func forgetReactions() {
+        (onOpen, onData, onEnd, onDrain, onClose) = ({ _ in }, { _ in }, { _ in }, { _ in }, { _ in })
+        onTimeout = { _, _ in .close }
     }
 
     /// Goes around a call of the library: no callback may run inside it.

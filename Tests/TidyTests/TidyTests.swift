@@ -81,6 +81,32 @@ import Testing
         }
     }
 
+    @Test func `the contract's table has every clause and names files that are there`() throws {
+        let page = "Sources/CallbackServer/CallbackServer.docc/CallbackContract.md"
+        let text = try String(contentsOfFile: root + page, encoding: .utf8)
+        var named: [Int: Set<String>] = [:]
+        for row in text.matches(of: /(?m)^\| (\d+) \|(.*)$/) {
+            let clause = try #require(Int(row.output.1))
+            #expect(named[clause] == nil, "\(page): clause \(clause) has two rows")
+            named[clause] = Set(row.output.2.matches(of: /`([^`]+\.swift)`/).map { String($0.output.1) })
+        }
+        #expect(named.keys.sorted() == Array(1...18))
+        for (clause, files) in named {
+            #expect(!files.isEmpty, "\(page): no test for clause \(clause)")
+            for file in files {
+                #expect(FileManager.default.fileExists(atPath: root + "Tests/" + file), "\(page) names \(file)")
+            }
+        }
+        // And what is named by a clause's number is in its row.
+        for file in try swiftFiles("Tests/ContractTests") {
+            guard let match = file.name.firstMatch(of: /^Contract(\d\d)/), let clause = Int(match.output.1) else {
+                continue
+            }
+            let row = named[clause] ?? []
+            #expect(row.contains("ContractTests/" + file.name), "\(page): clause \(clause) lacks \(file.name)")
+        }
+    }
+
     @Test func `no page tells where it was written`() throws {
         for file in try swiftFiles("Sources") + swiftFiles("Tests") where file.name != "TidyTests.swift" {
             for (number, line) in file.lines.enumerated() {

@@ -1,0 +1,112 @@
+// When a connection has waited for too long.
+
+extension Connection {
+    /// Looks at which time-outs count now and tells the queue when to look again. Called whenever one may
+    /// have begun to count; activity alone only moves `lastReadAt` and `lastWriteAt`.
+    func timeoutsChanged() {
+        guard lifecycle == .open || lifecycle == .connecting || isBoundedByClose else { return }
+        let times = sharedOptions.value.timeouts
+        let tracks = times.idle != nil || times.read != nil || times.write != nil
+        if tracks, !watch.contains(.timeouts) {
+            // Nobody has noted activity so far: what is past does not count.
+            lastReadAt = core.milliseconds
+            lastWriteAt = lastReadAt
+        }
+        if tracks { watch.insert(.timeouts) } else { watch.remove(.timeouts) }
+        guard let deadline = nextTimeout()?.deadline else { return core.timeouts.remove(self) }
+        core.timeouts.set(self, deadline: deadline, core: core)
+    }
+
+    /// Whether only ``Timeouts/close`` counts.
+    private var isBoundedByClose: Bool {
+        lifecycle == .flushing || lifecycle == .readingOut
+    }
+
+    /// The earliest time-out that counts, and when it passes.
+    private func nextTimeout() -> (kind: TimeoutKind, deadline: UInt64)? {
+        if isBoundedByClose {
+            return rare?.closeDeadline.map { (.close, $0) }
+        }
+        let times = sharedOptions.value.timeouts
+        var earliest: (kind: TimeoutKind, deadline: UInt64)?
+        func consider(_ kind: TimeoutKind, _ time: Duration?, since start: UInt64) {
+            guard let time else { return }
+            // One millisecond more, since `start` was truncated to whole ones: a time-out is never early.
+            let deadline = start + UInt64(time.wholeMilliseconds) + 1
+            if deadline < earliest?.deadline ?? .max { earliest = (kind, deadline) }
+        }
+        if lifecycle == .connecting {
+            consider(.connect, times.connect, since: openedAt)
+            return earliest
+        }
+        let starts = rare?.timeoutStarts ?? TimeoutStarts()
+        consider(.idle, times.idle, since: max(lastReadAt, lastWriteAt, starts.idle))
+        if input == .flowing, !core.isOverloaded {
+            consider(.read, times.read, since: max(lastReadAt, starts.read))
+        }
+        if queuedByteCount > 0 { consider(.write, times.write, since: max(lastWriteAt, starts.write)) }
+        return earliest
+    }
+
+    /// The queue calls this when the deadline it was told has come; `now` is read from the clock.
+    func timeoutsDue(now: UInt64) {
+        noteProgress()
+        guard let (kind, deadline) = nextTimeout(), deadline <= now else { return timeoutsChanged() }
+        var action = TimeoutAction.close
+        if kind != .close, let onTimeout = rare?.onTimeout {
+            core.perform(.timeout) { action = onTimeout(self, kind) }
+        }
+        guard lifecycle == .open || lifecycle == .connecting || isBoundedByClose else { return }
+        switch action {
+        case .keep where kind == .connect:
+            openedAt = now
+            timeoutsChanged()
+        case .keep:
+            restartTimeout(kind)
+            timeoutsChanged()
+        case .close:
+            // The user's own close, in `onTimeout`, has its time to flush.
+            if kind != .close, isBoundedByClose { return }
+            interrupted(by: .timedOut(kind))
+            // Unsent bytes and a plain FIN would look to the peer like a whole answer.
+            closeDriver(resetting: bufferedByteCount > 0)
+        }
+    }
+
+    // MARK: Since when they count
+
+    /// The options were `old`: what is new in them counts from now, however old the connection is.
+    func timeoutsSet(_ old: Timeouts) {
+        let new = sharedOptions.value.timeouts
+        if new.idle != nil, new.idle != old.idle { restartTimeout(.idle) }
+        if new.read != nil, new.read != old.read { restartTimeout(.read) }
+        if new.write != nil, new.write != old.write { restartTimeout(.write) }
+    }
+
+    /// Reading has begun again: the time before it was not the peer's silence.
+    func readTimeoutBegins() {
+        if sharedOptions.value.timeouts.read != nil { restartTimeout(.read) }
+    }
+
+    private func restartTimeout(_ kind: TimeoutKind) {
+        guard lifecycle != .closed else { return }
+        needRare().timeoutStarts.set(kind, to: core.milliseconds)
+    }
+
+    /// The moments before which nothing counts, in milliseconds of the loop's clock; 0 for none. Apart from the
+    /// times of activity, so that one time-out that is kept does not put off the others.
+    struct TimeoutStarts {
+        private(set) var idle: UInt64 = 0
+        private(set) var read: UInt64 = 0
+        private(set) var write: UInt64 = 0
+
+        mutating func set(_ kind: TimeoutKind, to now: UInt64) {
+            switch kind {
+            case .idle: idle = now
+            case .read: read = now
+            case .write: write = now
+            case .connect, .close: break
+            }
+        }
+    }
+}

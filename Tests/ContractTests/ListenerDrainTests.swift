@@ -1,0 +1,233 @@
+import CallbackServer
+import Glibc
+import TestSupport
+import Testing
+
+@Suite(.timeLimit(.minutes(20)))
+struct `Draining a listener` {
+    @Test(arguments: Engine.allCases)
+    func `reports how many closed for which cause, and forces the rest at the deadline`(engine: Engine) throws {
+        let scene = try StepStage(engine, .connections { $0.sendBufferSize = 16 << 10 })
+        let pairs = try (0..<9).map { _ in try scene.connect(receiveBuffer: 4_096) }
+        let (connections, peers) = (pairs.map(\.connection), pairs.map(\.peer))
+        connections[4].options.timeouts.idle = .milliseconds(20)
+        // Ended, but its peer never finishes; closing, but its peer never reads; and one at rest.
+        connections[6].end()
+        connections[7].fillQueue(to: 1 << 20)
+        connections[7].options.timeouts.close = .seconds(60)
+        connections[7].close()
+        var reports: [DrainReport] = []
+        let start = monotonicTime()
+        scene.listener.drain(within: .milliseconds(500)) { reports.append($0) }
+        #expect(reports == [], "no callback runs inside a call")
+        try peers[0].halfClose()
+        try peers[1].halfClose()
+        try peers[2].reset()
+        connections[3].close()
+        connections[5].reset()
+        try scene.loop.run(until: { !reports.isEmpty })
+        #expect(monotonicTime() - start >= .milliseconds(500))
+        #expect(
+            reports.first?.reasons == [
+                .peerClosed: 2, .peerReset: 1, .localClose: 1, .localReset: 1, .timedOut(.idle): 1, .drainDeadline: 3,
+            ])
+        #expect(reports.first?.forced == 3)
+        #expect(reports.first?.finished == 6)
+        #expect(connections[6...].allSatisfy { scene.reason(of: $0) == .drainDeadline })
+        #expect(try peers[7].receiveUntilOver().ending == .reset, "unsent bytes and FIN would look like a whole answer")
+        try peers[8].expectEnd()
+        // Nothing is left that keeps the loop.
+        try scene.loop.run()
+        #expect(reports.count == 1)
+        #expect(throws: PeerError.self) { try PlainClient(port: scene.listener.port) }
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `is done before the deadline when the last connection has finished`(engine: Engine) throws {
+        let scene = try StepStage(engine)
+        let (_, one) = try scene.connect { echo($0) }
+        let (_, two) = try scene.connect { echo($0) }
+        var reports: [DrainReport] = []
+        var order: [String] = []
+        scene.listener.onClose = { _ in order.append("listener") }
+        scene.listener.drain(within: .seconds(600)) {
+            reports.append($0)
+            order.append("done")
+        }
+        try scene.run {
+            // Served to the end.
+            for peer in [one, two] {
+                try peer.echoExactly(100_000)
+                try peer.halfClose()
+                try peer.expectEnd()
+            }
+        }
+        // The deadline's timer keeps nothing.
+        try scene.loop.run()
+        #expect(order == ["listener", "done"])
+        #expect(reports.map(\.reasons) == [[.peerClosed: 2]])
+        #expect(reports.map(\.forced) == [0])
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `a second drain replaces the first one's deadline and callback, and goes on counting`(engine: Engine) throws {
+        let scene = try StepStage(engine)
+        let pairs = try (0..<3).map { _ in try scene.connect() }
+        var first = 0
+        var reports: [DrainReport] = []
+        weak var weakToken: Token?
+        do {
+            let token = Token()
+            weakToken = token
+            scene.listener.drain(within: .seconds(600)) { _ in
+                _ = token
+                first += 1
+            }
+        }
+        try pairs[0].peer.halfClose()
+        try scene.runUntilClosed(pairs[0].connection)
+        scene.listener.drain(within: .milliseconds(30)) { reports.append($0) }
+        #expect(weakToken == nil, "what was replaced is let go")
+        try scene.loop.run()
+        #expect(first == 0)
+        #expect(reports.map(\.reasons) == [[.peerClosed: 1, .drainDeadline: 2]])
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `with nobody there is done in the next turn, and again for each drain`(engine: Engine) throws {
+        let loop = try EventLoop(engine: engine)
+        let listener = try loop.listen { _ in }
+        var reports: [DrainReport] = []
+        listener.drain(within: .seconds(600)) { report in
+            reports.append(report)
+            // From its own callback, on a listener that is closed.
+            listener.drain(within: .seconds(600)) { reports.append($0) }
+            #expect(reports.count == 1, "not inside the call")
+        }
+        #expect(reports == [])
+        try loop.run()
+        #expect(reports.map(\.reasons) == [[:], [:]])
+    }
+
+    /// What the listener is doing when the drain begins.
+    enum State: CaseIterable { case paused, full, backingOff, closed }
+
+    @Test(arguments: Engine.allCases, State.allCases)
+    func `begins in every state, and takes nobody else`(engine: Engine, state: State) throws {
+        var options = Listener.Options()
+        if state == .full { options.maxConnections = 1 }
+        let scene = try StepStage(engine, options)
+        let (connection, peer) = try scene.connect()
+        let listener = scene.listener
+        var waiting: PlainClient?
+        switch state {
+        case .paused:
+            listener.pause()
+            waiting = try PlainClient(port: listener.port)
+        case .full: waiting = try PlainClient(port: listener.port)
+        case .backingOff:
+            var errors = 0
+            listener.onError = { _, _ in errors += 1 }
+            let socket = try #require(try listeningSocket(port: listener.port)).descriptor
+            #expect(shutdown(socket, Int32(SHUT_RDWR)) == 0)
+            try scene.loop.run(until: { errors == 1 })
+        case .closed: listener.close()
+        }
+        try scene.settle()
+        var reports: [DrainReport] = []
+        listener.drain(within: .seconds(600)) { reports.append($0) }
+        listener.resume()
+        try scene.settle()
+        #expect(listener.connectionCount == 1)
+        try waiting?.expectReset()
+        try peer.halfClose()
+        try scene.runUntilClosed(connection)
+        try scene.loop.run()
+        #expect(reports.map(\.reasons) == [[.peerClosed: 1]])
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `beyond maxConnections, refused clients are no part of it`(engine: Engine) throws {
+        var options = Listener.Options()
+        options.maxConnections = 1
+        options.beyondMaxConnections = .refuse
+        let scene = try StepStage(engine, options)
+        var shed = 0
+        scene.listener.onShed = { shed += $1.count }
+        let (connection, peer) = try scene.connect()
+        let refused = try PlainClient(port: scene.listener.port)
+        try scene.loop.run(until: { shed == 1 })
+        _ = try refused.receiveUntilOver()
+        var reports: [DrainReport] = []
+        scene.listener.drain(within: .seconds(600)) { reports.append($0) }
+        connection.reset()
+        try scene.loop.run()
+        #expect(reports.map(\.reasons) == [[.localReset: 1]])
+        try peer.expectReset()
+    }
+
+    @Test(arguments: Engine.allCases, [true, false])
+    func `a loop let go meanwhile calls nobody and keeps nothing`(engine: Engine, isEmpty: Bool) throws {
+        var called = 0
+        weak var weakListener: Listener?
+        weak var weakToken: Token?
+        var peers: [PlainClient] = []
+        do {
+            let scene = try StepStage(engine)
+            if !isEmpty { peers.append(try scene.connect().peer) }
+            weakListener = scene.listener
+            let token = Token()
+            weakToken = token
+            let loop = scene.loop
+            let listener = scene.listener
+            func drain() {
+                listener.drain(within: .seconds(600)) { _ in
+                    _ = token
+                    called += 1
+                }
+            }
+            // With nobody there it would be done in the next turn.
+            if isEmpty {
+                drain()
+            } else {
+                loop.schedule(after: .milliseconds(1)) { _ in
+                    drain()
+                    loop.stop()
+                }
+                try loop.run()
+                try scene.settle()
+            }
+        }
+        #expect(called == 0)
+        #expect(weakListener == nil)
+        #expect(weakToken == nil)
+        for peer in peers { _ = try peer.receiveUntilOver() }
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `a listener that outlives its loop is not drained, and keeps nothing`(engine: Engine) throws {
+        weak var weakListener: Listener?
+        do {
+            var loop: EventLoop? = try EventLoop(engine: engine)
+            let listener = try #require(try loop?.listen { _ in })
+            weakListener = listener
+            loop = nil
+            listener.drain(within: .seconds(1)) { _ in Issue.record("callbacks run only inside run") }
+        }
+        #expect(weakListener == nil)
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `a timer that a loop held when it was let go releases what it captured`(engine: Engine) throws {
+        weak var weakToken: Token?
+        var kept: EventLoop.Timer?
+        do {
+            let loop = try EventLoop(engine: engine)
+            let token = Token()
+            weakToken = token
+            kept = loop.schedule(after: .seconds(600)) { _ in _ = token }
+        }
+        #expect(weakToken == nil)
+        #expect(kept?.isArmed == false)
+    }
+}
