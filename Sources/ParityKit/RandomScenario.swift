@@ -27,6 +27,8 @@ struct ScenarioGenerator {
     /// Unread bytes that fit into any buffer of the kernel's, so that who does not read blocks nobody (socket(7): the
     /// least SO_RCVBUF is 2,304).
     private static let mostUnread = 1_500
+    /// With a small buffer even a few unread bytes may fill it: each piece costs the kernel hundreds of bytes more.
+    private var mostUnread: Int { hasSmallSendBuffer ? 0 : Self.mostUnread }
 
     init(seed: UInt64) {
         self.seed = seed
@@ -101,13 +103,14 @@ struct ScenarioGenerator {
         let payload = pattern(size)
         plan.receive(payload)
         if chance(1, of: 2) { addActions(&plan) }
-        let isSlow = size <= 40 && chance(1, of: 2)
-        if !isSlow, plan.unread > Self.mostUnread || plan.needsReading || chance(1, of: 2) {
+        let isTight = hasSmallSendBuffer || plan.peer.receiveBuffer != nil
+        let isSlow = size <= 40 && chance(1, of: 2) && !isTight
+        if !isSlow, plan.unread > mostUnread || plan.needsReading || chance(1, of: 2) {
             plan.peer.steps.append(.exchange(payload, receiving: plan.unread))
             plan.unread = 0
         } else {
             plan.peer.steps.append(isSlow ? .drip(payload, by: Int.random(in: 1...5, using: &random)) : .send(payload))
-            if plan.unread > Self.mostUnread || plan.needsReading {
+            if plan.unread > mostUnread || plan.needsReading {
                 plan.peer.steps.append(.read(plan.unread))
                 plan.unread = 0
             }
