@@ -102,10 +102,12 @@ struct `A pipe` {
                 byHost
                 ? try? scene.loop.connect(host: "127.0.0.1", port: port)
                 : try? scene.loop.connect(to: .ipv4("127.0.0.1", port: port))
-            if let upstream { client.pipe(to: upstream) }
+            guard let upstream else { return }
+            // At once: the refusal may come before `connect` below has returned.
+            scene.note(upstream)
+            client.pipe(to: upstream)
         }
         let target = try #require(upstream)
-        scene.note(target)
         // Unless it is reset already.
         _ = try? client.send("lost")
         try scene.runUntilClosed(source, target)

@@ -19,12 +19,18 @@ final class StepStage {
 
     private final class Reported {
         var reasons: [ObjectIdentifier: CloseReason] = [:]
+
+        func note(_ connection: Connection) {
+            connection.onClose = { [self] connection, reason in reasons[ObjectIdentifier(connection)] = reason }
+        }
     }
 
     init(_ engine: Engine, loop options: EventLoop.Options = .init(), _ listening: Listener.Options = .init()) throws {
         loop = try EventLoop(engine: engine, options: options)
-        listener = try loop.listen(options: listening) { [accepted] in
+        listener = try loop.listen(options: listening) { [accepted, reported] in
             accepted.connections.append($0)
+            // At once: it may close before `connect` has returned.
+            reported.note($0)
             accepted.prepare($0)
         }
     }
@@ -38,16 +44,13 @@ final class StepStage {
         let peer = try PlainClient(port: listener.port, receiveBuffer: receiveBuffer)
         try loop.run(until: { self.accepted.connections.count > count })
         let connection = accepted.connections[count]
-        note(connection)
         peers.append(peer)
         return (connection, peer)
     }
 
     /// Writes down why `connection` closes.
     func note(_ connection: Connection) {
-        connection.onClose = { [reported] connection, reason in
-            reported.reasons[ObjectIdentifier(connection)] = reason
-        }
+        reported.note(connection)
     }
 
     /// Why it has closed; nothing while it is open.
