@@ -3,7 +3,7 @@ import Glibc
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(10)))
+@Suite(.timeLimit(.minutes(20)))
 struct `Connecting: opening` {
     @Test(arguments: Engine.allCases, Place.allCases)
     func `a connection opens, then talks both ways, then ends`(engine: Engine, place: Place) throws {

@@ -3,7 +3,7 @@ import Glibc
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(10)))
+@Suite(.timeLimit(.minutes(20)))
 struct `Metrics` {
     private func measured() -> EventLoop.Options {
         var options = EventLoop.Options()
@@ -92,7 +92,7 @@ struct `Metrics` {
     }
 }
 
-@Suite(.timeLimit(.minutes(10)))
+@Suite(.timeLimit(.minutes(20)))
 struct `A slow callback` {
     @Test(arguments: Engine.allCases)
     func `is told, and the others are not`(engine: Engine) throws {

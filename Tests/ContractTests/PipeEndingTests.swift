@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// What goes through a pipe besides bytes: ends, resets, closes, pauses and time-outs.
-@Suite(.timeLimit(.minutes(10)))
+@Suite(.timeLimit(.minutes(20)))
 struct `The end of a pipe` {
     enum Side: CaseIterable { case source, target }
 

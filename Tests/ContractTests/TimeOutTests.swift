@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// What `Connection.Options.timeouts` says.
-@Suite(.timeLimit(.minutes(10)))
+@Suite(.timeLimit(.minutes(20)))
 struct `Time-outs` {
     private static let idle = Duration.milliseconds(200)
 

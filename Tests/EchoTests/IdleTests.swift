@@ -5,7 +5,7 @@ import Testing
 
 /// Many connections at rest, each with an idle time-out. `CALLBACKSERVER_IDLE_CLIENTS=15000` is the full size: it
 /// observes for ten seconds, and tells figures.
-@Suite(.serialized, .timeLimit(.minutes(10)))
+@Suite(.serialized, .timeLimit(.minutes(20)))
 struct `Connections at rest` {
     /// What a connection with its time-out may cost, in bytes of memory in RAM.
     private static let bound = 600
@@ -15,7 +15,7 @@ struct `Connections at rest` {
         let wanted = size("CALLBACKSERVER_IDLE_CLIENTS", orElse: 1_000)
         // select(2) has room for descriptors below 1,024; the engine turns clients beyond away, by name.
         let count = engine == .select ? min(wanted, 900) : wanted
-        try raiseDescriptorLimit(to: wanted + 1_000)
+        try raiseDescriptorLimit(to: wanted + 4_096)
         let echo = try EchoProcess(engine, ["--quiet", "--idle-timeout", "3600", "--backlog", "4096"])
         // What a server has once it serves at all is there before.
         var clients = try served(by: echo, count: 50, from: 0)
@@ -40,6 +40,7 @@ struct `Connections at rest` {
     private func served(by echo: EchoProcess, count: Int, from first: Int) throws -> [PlainClient] {
         try (first..<first + count).map { number in
             let client = try PlainClient(port: echo.port, host: "127.0.0.\(1 + number % 16)")
+                .moved(toAtLeast: 2_048)
             try client.send("x")
             _ = try client.receive(exactly: 1)
             return client

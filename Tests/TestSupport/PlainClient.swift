@@ -72,6 +72,15 @@ public final class PlainClient: Sendable {
 
     // MARK: The descriptor
 
+    /// The same connection with a descriptor of at least this number: many clients must not take the low numbers from
+    /// the select engines of tests that run beside them in this process.
+    public func moved(toAtLeast number: Int32) throws -> PlainClient {
+        let moved = fcntl(descriptor, F_DUPFD_CLOEXEC, number)
+        guard moved >= 0 else { throw PeerError("fcntl", errno: errno, waitedFor: "descriptor \(number) or above") }
+        close()
+        return PlainClient(adopting: moved, timeLimit: timeLimit)
+    }
+
     /// The socket; -1 once it is closed.
     public var descriptor: Int32 { owned.load(ordering: .acquiring) }
 
