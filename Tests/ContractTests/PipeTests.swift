@@ -94,7 +94,8 @@ struct `A pipe` {
     @Test(arguments: Engine.allCases, [true, false])
     func `a target that never opens resets the source`(engine: Engine, byHost: Bool) throws {
         let scene = try StepStage(engine)
-        let closedPort = try PlainListener().port
+        // A client's own port: nobody listens there, and nobody else can meanwhile.
+        let closedPort = try scene.connect().peer.localPort
         var upstream: Connection?
         let (source, client) = try scene.connect { client in
             let port = Int(closedPort)
