@@ -148,7 +148,6 @@ struct `A cap on all queues` {
         let listener = try scene.loop.listen(options: .connections { $0.sendBufferSize = 4_096 }) { connection in
             connection.fillQueue(to: Self.cap - 300_000)
             connection.onData = { connection, _ in connection.reset() }
-            scene.note(connection)
         }
         let port = listener.port
         let client = try PlainClient(port: port, receiveBuffer: 4_096)

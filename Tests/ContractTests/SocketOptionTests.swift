@@ -135,15 +135,12 @@ struct `Socket options` {
             peers.append($0.remoteAddress)
         }
         let client = try PlainClient(port: listener.port, host: "::1")
-        if only {
-            #expect(throws: PeerError.self) { try PlainClient(port: listener.port) }
-            try loop.run(until: { peers.count == 1 })
-        } else {
-            let mapped = try PlainClient(port: listener.port)
-            try loop.run(until: { peers.count == 2 })
-            #expect(peers.contains { "\($0)".contains("127.0.0.1") }, "\(peers)")
-            mapped.close()
-        }
+        // Refused, or a listener of another test has this port over IPv4.
+        let mapped = try? PlainClient(port: listener.port)
+        try loop.run(until: { peers.count == (only ? 1 : 2) })
+        for _ in 0..<30 { try loop.run(.noWait) }
+        #expect(peers.count { "\($0)".contains("127.0.0.1") } == (only ? 0 : 1), "\(peers)")
+        mapped?.close()
         client.close()
     }
 }
