@@ -1,4 +1,5 @@
 public import CallbackModel
+internal import Glibc
 
 /// One kind of event loop that takes part in a comparison: an engine, usually.
 public struct Participant: Sendable {
@@ -50,12 +51,41 @@ public enum Parity {
     /// Plays `scenario` on each participant, one after the other, and compares what came of it.
     ///
     /// Each loop runs on a thread of its own, which is left behind if it never comes back. No error is thrown: what
-    /// cannot be done is a violation.
-    public static func run(_ scenario: Scenario, on participants: [Participant]) -> Report {
-        let outcomes = participants.map { outcome(of: scenario, on: $0) }
+    /// cannot be done is a violation. With `isAlone`, which says that no other thread of the process opens descriptors
+    /// meanwhile, a run that leaves more of them open than there were is a violation too; without it, only sockets of
+    /// connections are looked after.
+    public static func run(_ scenario: Scenario, on participants: [Participant], isAlone: Bool = false) -> Report {
+        let outcomes = participants.map { participant in
+            isAlone ? outcomeAlone(of: scenario, on: participant) : outcome(of: scenario, on: participant)
+        }
         return Report(
-            scenario: scenario.name, outcomes: outcomes, divergences: Comparison.divergences(of: outcomes, in: scenario)
-        )
+            scenario: scenario.name, outcomes: outcomes,
+            divergences: Comparison.divergences(of: outcomes, in: scenario))
+    }
+
+    /// The first run of its kind may open what the process then keeps, such as the pipe of a signal handler; a leak
+    /// shows in the second as well.
+    private static func outcomeAlone(of scenario: Scenario, on participant: Participant) -> Outcome {
+        var before = openDescriptors()
+        let first = outcome(of: scenario, on: participant)
+        guard openDescriptors() > before else { return first }
+        before = openDescriptors()
+        let second = outcome(of: scenario, on: participant)
+        let left = openDescriptors() - before
+        guard left > 0 else { return second }
+        return Outcome(
+            participant: second.participant, transcript: second.transcript,
+            violations: second.violations + ["clause 16: \(left) descriptors were left open"],
+            duration: second.duration)
+    }
+
+    /// How many descriptors the process has open (proc(5)).
+    private static func openDescriptors() -> Int {
+        guard let folder = unsafe opendir("/proc/self/fd") else { return 0 }
+        defer { unsafe closedir(folder) }
+        var count = 0
+        while unsafe readdir(folder) != nil { count += 1 }
+        return count
     }
 
     /// Plays `scenario` on one participant.

@@ -19,7 +19,7 @@ struct TableRun {
         var reports: [Report] = []
         for (index, scenario) in scenarios.enumerated() {
             Terminal.progress("\(index + 1) of \(scenarios.count): \(scenario.name)")
-            let report = Parity.run(scenario, on: participants)
+            let report = Parity.run(scenario, on: participants, isAlone: true)
             reports.append(report)
             Terminal.progress("")
             if !isJSON { Terminal.printLine(row(report, nameWidth)) }

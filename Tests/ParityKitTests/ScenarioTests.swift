@@ -39,6 +39,26 @@ struct `Every scenario on every engine` {
         #expect(Set(Scenario.all.map(\.name)).count == Scenario.all.count)
     }
 
+    /// libuv's own suite, as far as it concerns streams, timers, signals and loops on Linux (libuv, test/test-list.h).
+    @Test(arguments: [
+        "tcp_ping_pong", "tcp_ping_pong_vec", "tcp6_ping_pong", "tcp6_ping_pong_vec", "pipe_ping_pong",
+        "pipe_ping_pong_vec", "tcp_writealot", "tcp_write_in_a_row", "tcp_try_write", "tcp_shutdown_after_write",
+        "shutdown_eof", "shutdown_simultaneous", "not_writable_after_shutdown", "tcp_rst",
+        "tcp_close_after_read_timeout", "tcp_oob", "tcp_read_stop", "tcp_write_ready", "tcp_connect_error_after_write",
+        "tcp_write_after_connect", "connection_fail", "connection_fail_doesnt_auto_close", "tcp_close_while_connecting",
+        "tcp_connect_timeout", "tcp_local_connect_timeout", "tcp_bind_error_addrinuse_listen",
+        "tcp_bind_error_addrnotavail_2", "tcp_bind_error_inval", "tcp_bind_or_listen_error_after_close",
+        "tcp_bind_writable_flags", "tcp_open_connected", "tcp_open_twice", "tcp_flags", "delayed_accept",
+        "getsockname_tcp", "pipe_bind_error_addrinuse", "pipe_connect_bad_name", "pipe_connect_to_file",
+        "pipe_connect_multiple", "pipe_server_close", "poll_duplex", "poll_unidirectional", "poll_close",
+        "poll_multiple_handles", "timer", "timer_order", "timer_early_check", "timer_again", "timer_start_twice",
+        "timer_huge_timeout", "we_get_signals", "we_get_signals_one_shot", "async", "loop_stop", "loop_alive",
+        "loop_close", "run_once", "run_nowait", "close_order", "active",
+    ])
+    func `has what libuv's suite has`(name: String) {
+        #expect(Scenario.all.contains { $0.name == name })
+    }
+
     @Test(arguments: 1...18)
     func `has a scenario for the clause`(clause: Int) {
         #expect(Scenario.all.contains { $0.clauses.contains(clause) })
