@@ -39,7 +39,6 @@ struct `Draining a listener` {
         // Nothing is left that keeps the loop.
         try scene.loop.run()
         #expect(reports.count == 1)
-        #expect(throws: PeerError.self) { try PlainClient(port: scene.listener.port) }
     }
 
     @Test(arguments: Engine.allCases)

@@ -180,9 +180,20 @@ struct `A slow callback` {
 /// Makes one callback slow, and only that one, among all the others.
 private final class SlowCallback {
     private let scene: StepStage
-    /// Longer than a busy machine keeps any other callback waiting.
-    private static let time = Duration.milliseconds(400)
-    private var isDone = false
+    private let slow = Slow()
+
+    /// What the callbacks hold: not the scene, which holds them.
+    private final class Slow {
+        /// Longer than a busy machine keeps any other callback waiting.
+        static let time = Duration.milliseconds(400)
+        var isDone = false
+
+        func run() {
+            if isDone { return }
+            observe(for: Self.time)
+            isDone = true
+        }
+    }
 
     init(_ engine: Engine, options: EventLoop.Options) throws {
         var listening = Listener.Options.connections {
@@ -197,17 +208,11 @@ private final class SlowCallback {
 
     func expectIsNamed(_ kind: EventLoop.CallbackKind) throws {
         let kept = try begin(kind)
-        try scene.loop.run(until: { self.isDone })
+        try scene.loop.run(until: { [slow] in slow.isDone })
         withExtendedLifetime(kept) {}
         let longest = scene.loop.metrics.longestCallback
         #expect(longest?.kind == kind)
-        #expect(longest?.duration ?? .zero >= Self.time)
-    }
-
-    private func run() {
-        if isDone { return }
-        observe(for: Self.time)
-        isDone = true
+        #expect(longest?.duration ?? .zero >= Slow.time)
     }
 
     /// Brings about the callback; gives what must stay alive meanwhile.
@@ -220,18 +225,18 @@ private final class SlowCallback {
     }
 
     private func beginAlone(_ kind: EventLoop.CallbackKind) throws -> [PlainClient] {
-        let loop = scene.loop
+        let (loop, slow) = (scene.loop, slow)
         switch kind {
-        case .timer: loop.schedule(after: .milliseconds(1)) { _ in self.run() }
+        case .timer: loop.schedule(after: .milliseconds(1)) { _ in slow.run() }
         case .signal:
             try loop.onSignal(.user1) { watcher in
-                self.run()
+                slow.run()
                 watcher.cancel()
             }
             kill(getpid(), SIGUSR1)
-        case .resolved: try loop.resolve(host: "127.0.0.1", port: 80) { _ in self.run() }
+        case .resolved: try loop.resolve(host: "127.0.0.1", port: 80) { _ in slow.run() }
         case .executed:
-            let time = Self.time
+            let time = Slow.time
             let flag = Flag()
             let waker = loop.waker
             waker.execute {
@@ -240,56 +245,57 @@ private final class SlowCallback {
             }
             loop.schedule(after: .zero, repeating: .milliseconds(1)) { timer in
                 guard flag.isSet else { return }
-                self.isDone = true
+                slow.isDone = true
                 timer.cancel()
             }
-        default: try loop.offload({ 1 }, then: { _ in self.run() })
+        default: try loop.offload({ 1 }, then: { _ in slow.run() })
         }
         return []
     }
 
     private func beginListening(_ kind: EventLoop.CallbackKind) throws -> [PlainClient] {
-        let listener = scene.listener
+        let (listener, slow) = (scene.listener, slow)
         switch kind {
         case .shed:
-            listener.onShed = { _, _ in self.run() }
+            listener.onShed = { _, _ in slow.run() }
             return try [scene.connect().peer, scene.connect().peer, PlainClient(port: listener.port)]
         case .error:
-            listener.onError = { _, _ in self.run() }
+            listener.onError = { _, _ in slow.run() }
             let socket = try #require(try listeningSocket(port: listener.port)).descriptor
             // Linux: the socket listens no more, and accept(2) says EINVAL.
             #expect(shutdown(socket, Int32(SHUT_RDWR)) == 0)
-        default: listener.drain(within: .zero) { _ in self.run() }
+        default: listener.drain(within: .zero) { _ in slow.run() }
         }
         return []
     }
 
     private func beginConnected(_ kind: EventLoop.CallbackKind) throws -> [PlainClient] {
+        let slow = slow
         if kind == .open {
             let connection = try scene.loop.connect(to: scene.listener.localAddress)
-            connection.onOpen = { _ in self.run() }
+            connection.onOpen = { _ in slow.run() }
             return []
         }
-        let (connection, peer) = try scene.connect { _ in if kind == .connection { self.run() } }
+        let (connection, peer) = try scene.connect { _ in if kind == .connection { slow.run() } }
         switch kind {
         case .data:
-            connection.onData = { _, _ in self.run() }
+            connection.onData = { _, _ in slow.run() }
             try peer.send("x")
         case .end:
-            connection.onEnd = { _ in self.run() }
+            connection.onEnd = { _ in slow.run() }
             try peer.halfClose()
         case .drain:
-            connection.onDrain = { _ in self.run() }
+            connection.onDrain = { _ in slow.run() }
             scene.loop.schedule(after: .zero) { _ in connection.write("saturated") }
         case .timeout:
             connection.onTimeout = { _, _ in
-                self.run()
+                slow.run()
                 return .close
             }
             connection.options.timeouts.idle = .milliseconds(1)
-        case .completion: connection.write("x") { _ in self.run() }
+        case .completion: connection.write("x") { _ in slow.run() }
         case .close:
-            connection.onClose = { _, _ in self.run() }
+            connection.onClose = { _, _ in slow.run() }
             connection.close()
         default: break
         }

@@ -64,12 +64,12 @@ struct `A pipe` {
         let (_, client) = try scene.connect { client in
             // By its host, which takes a few turns at least.
             guard let target = try? scene.loop.connect(host: "127.0.0.1", port: Int(server.port)) else { return }
+            scene.note(target)
             client.pipe(to: target)
             target.pipe(to: client)
             upstream = target
         }
         let target = try #require(upstream)
-        scene.note(target)
         let turns = TurnCounter(scene.loop)
         turns.onTurn = { _ in longest = max(longest, target.bufferedByteCount) }
         let received = try scene.run {
@@ -94,7 +94,8 @@ struct `A pipe` {
     @Test(arguments: Engine.allCases, [true, false])
     func `a target that never opens resets the source`(engine: Engine, byHost: Bool) throws {
         let scene = try StepStage(engine)
-        let closedPort = try PlainListener().port
+        // A client's own port: nobody listens there, and nobody else can meanwhile.
+        let closedPort = try scene.connect().peer.localPort
         var upstream: Connection?
         let (source, client) = try scene.connect { client in
             let port = Int(closedPort)
@@ -102,10 +103,11 @@ struct `A pipe` {
                 byHost
                 ? try? scene.loop.connect(host: "127.0.0.1", port: port)
                 : try? scene.loop.connect(to: .ipv4("127.0.0.1", port: port))
-            if let upstream { client.pipe(to: upstream) }
+            guard let upstream else { return }
+            scene.note(upstream)
+            client.pipe(to: upstream)
         }
         let target = try #require(upstream)
-        scene.note(target)
         // Unless it is reset already.
         _ = try? client.send("lost")
         try scene.runUntilClosed(source, target)

@@ -107,8 +107,8 @@ struct `Socket options` {
         let first = try loop.listen(options: options) { _ in counts[0] += 1 }
         let second = try loop.listen(on: first.localAddress, options: options) { _ in counts[1] += 1 }
         #expect(second.localAddress == first.localAddress)
-        // The kernel chooses by a hash of the client's port: 200 all on one side is 1 in 2^199.
-        let clients = try (0..<200).map { _ in try PlainClient(port: first.port) }
+        // The kernel chooses by a hash of the client's port: 40 all on one side is 1 in 2^39.
+        let clients = try (0..<40).map { _ in try PlainClient(port: first.port) }
         try loop.run(until: { counts[0] + counts[1] == clients.count })
         #expect(counts[0] > 0 && counts[1] > 0, "\(counts)")
     }
@@ -135,15 +135,12 @@ struct `Socket options` {
             peers.append($0.remoteAddress)
         }
         let client = try PlainClient(port: listener.port, host: "::1")
-        if only {
-            #expect(throws: PeerError.self) { try PlainClient(port: listener.port) }
-            try loop.run(until: { peers.count == 1 })
-        } else {
-            let mapped = try PlainClient(port: listener.port)
-            try loop.run(until: { peers.count == 2 })
-            #expect(peers.contains { "\($0)".contains("127.0.0.1") }, "\(peers)")
-            mapped.close()
-        }
+        // Refused, or a listener of another test has this port over IPv4.
+        let mapped = try? PlainClient(port: listener.port)
+        try loop.run(until: { peers.count == (only ? 1 : 2) })
+        for _ in 0..<30 { try loop.run(.noWait) }
+        #expect(peers.count { "\($0)".contains("127.0.0.1") } == (only ? 0 : 1), "\(peers)")
+        mapped?.close()
         client.close()
     }
 }

@@ -19,13 +19,18 @@ final class StepStage {
 
     private final class Reported {
         var reasons: [ObjectIdentifier: CloseReason] = [:]
+
+        func follow(_ connection: Connection) {
+            connection.onClose = { [self] connection, reason in reasons[ObjectIdentifier(connection)] = reason }
+        }
     }
 
     init(_ engine: Engine, loop options: EventLoop.Options = .init(), _ listening: Listener.Options = .init()) throws {
         loop = try EventLoop(engine: engine, options: options)
-        listener = try loop.listen(options: listening) { [accepted] in
-            accepted.connections.append($0)
-            accepted.prepare($0)
+        listener = try loop.listen(options: listening) { [accepted, reported] connection in
+            accepted.connections.append(connection)
+            reported.follow(connection)
+            accepted.prepare(connection)
         }
     }
 
@@ -37,18 +42,14 @@ final class StepStage {
         accepted.prepare = prepare
         let peer = try PlainClient(port: listener.port, receiveBuffer: receiveBuffer)
         try loop.run(until: { self.accepted.connections.count > count })
-        let connection = accepted.connections[count]
-        note(connection)
+        // What it has captured may hold this object.
+        accepted.prepare = { _ in }
         peers.append(peer)
-        return (connection, peer)
+        return (accepted.connections[count], peer)
     }
 
-    /// Writes down why `connection` closes.
-    func note(_ connection: Connection) {
-        connection.onClose = { [reported] connection, reason in
-            reported.reasons[ObjectIdentifier(connection)] = reason
-        }
-    }
+    /// Writes down why a connection that was not accepted here closes.
+    func note(_ connection: Connection) { reported.follow(connection) }
 
     /// Why it has closed; nothing while it is open.
     func reason(of connection: Connection) -> CloseReason? { reported.reasons[ObjectIdentifier(connection)] }

@@ -67,14 +67,15 @@ struct `A poller` {
     @Test(arguments: pollers.indices)
     func `forgets nobody when more are ready than one wait tells`(index: Int) throws {
         try withPoller(index) { poller in
-            let pairs = try (0..<300).map { _ in try SocketPair.unix() }
+            // Only epoll tells of no more than 256 at a time; select has room for few beside those of other tests.
+            let pairs = try (0..<(poller is EpollPoller ? 300 : 40)).map { _ in try SocketPair.unix() }
             for pair in pairs {
                 try pair.peer.send("x")
                 try poller.change(Token(descriptor: pair.own.descriptor, generation: 0), from: [], to: .readable)
             }
             var seen: Set<UInt64> = []
             for _ in 0..<2 { for told in try poll(poller) { seen.insert(told.bits) } }
-            #expect(seen.count == 300)
+            #expect(seen.count == pairs.count)
         }
     }
 
