@@ -7,7 +7,10 @@ package enum PollerKind: Sendable {
     case epoll, poll, select
 }
 
-/// The loop of the reference engines. This file and the file of one poller are the whole engine in small.
+/// The loop of the reference engines: its turn, and the drivers it makes.
+///
+/// With the file of one poller it is the engine in small. What happens to a descriptor that is ready is in
+/// `ReadinessStream` and `ReadinessListener`; who owns which descriptor is in `SourceTable`.
 @safe package final class ReadinessLoop: LoopDriver {
     /// 64 KiB; one buffer for all connections, since only one is read at a time.
     static let readBufferSize = 64 * 1024
@@ -23,7 +26,7 @@ package enum PollerKind: Sendable {
     @safe @exclusivity(unchecked) private var isHeld = false
     @safe @exclusivity(unchecked) private var turns: UInt64 = 0
     private var asleep: UInt64 = 0
-    /// The clock in milliseconds, once somebody has asked in this turn; 0 before.
+    /// The clock in milliseconds, once somebody has asked since the turn began or the wait ended; 0 before.
     @safe @exclusivity(unchecked) private var cachedClock: UInt64 = 0
 
     /// Raised by other threads and signal handlers.
@@ -32,7 +35,7 @@ package enum PollerKind: Sendable {
     /// Made when first used.
     private var signals: SignalReceiver?
 
-    /// What a turn has to look at besides descriptors; nothing of it on the path of a message.
+    /// What a turn has to look at besides descriptors; empty while there are only messages.
     private struct Attention: OptionSet {
         let rawValue: UInt8
         /// The model has put something off to the next turn.
@@ -49,7 +52,7 @@ package enum PollerKind: Sendable {
         static let measured = Attention(rawValue: 32)
     }
 
-    /// What the next turn tells the model.
+    /// What step 4 of a turn tells the model.
     enum Closing {
         case stream(ReadinessStream)
         case other(() -> Void)
@@ -115,14 +118,14 @@ package enum PollerKind: Sendable {
         // 2. Wait: for ever if there is nothing but descriptors, else as long as the rest allows.
         let count = try attention.isEmpty && mayWait ? poller.wait(milliseconds: -1) : waitRarely(poller, mayWait)
         cachedClock = 0
-        // 3. Input and output, in the order in which the kernel told it.
+        // 3. Input and output, in the order in which the poller tells it.
         var index = 0
         while index < count {
             deliver(poller.event(index))
             index &+= 1
         }
-        // 4. What has closed since the turn before.
-        if attention.contains(.closing) { tellClosed() }
+        // 4. What has closed since this step of the turn before.
+        if attention.contains(.closing) { deliverClosed() }
         // 5. Timers that are due.
         if attention.contains(.timers) { fireTimers() }
     }
@@ -130,6 +133,7 @@ package enum PollerKind: Sendable {
     @inline(never)
     private func beginTurn() {
         attention.remove(.turnRequested)
+        cachedClock = 0
         core?.beginTurn()
     }
 
@@ -174,7 +178,7 @@ package enum PollerKind: Sendable {
     }
 
     @inline(never)
-    private func tellClosed() {
+    private func deliverClosed() {
         attention.remove(.closing)
         let told = closing
         closing = []
@@ -201,6 +205,7 @@ package enum PollerKind: Sendable {
         attention.insert(.stopped)
     }
 
+    /// A requested turn alone keeps nothing: the model holds the loop for what it has put off, if that is to keep it.
     package override var isAlive: Bool {
         isHeld || attention.contains(.closing) || timers.referencedCount > 0 || signals?.isReferenced ?? false
             || workers.isBusy
@@ -231,7 +236,7 @@ package enum PollerKind: Sendable {
         workers.close()
         signals?.close()
         // The model has closed every driver before; nobody is called back by it any more.
-        while !closing.isEmpty { tellClosed() }
+        while !closing.isEmpty { deliverClosed() }
         sources.deallocate()
         poller.close()
         Kernel.close(counter.descriptor)
@@ -351,8 +356,10 @@ package enum PollerKind: Sendable {
     }
 }
 
-/// How long to sleep, for the pollers: never shorter than the time to the deadline, in milliseconds of the
-/// loop's clock, so that no turn is spent on finding a timer not due yet.
+/// How long to wait, in milliseconds: rounded up, so that no turn is spent on finding a timer not due yet, and cut at
+/// what the system calls take, 24 days.
+///
+/// `now` is in nanoseconds of the loop's clock, `deadline` in milliseconds.
 func milliseconds(from now: UInt64, until deadline: UInt64) -> Int32 {
     let (end, isBeyond) = deadline.multipliedReportingOverflow(by: 1_000_000)
     if isBeyond { return Int32.max }
