@@ -20,7 +20,9 @@ let package = Package(
     name: "CallbackServer",
     products: [
         .library(name: "CallbackServer", targets: ["CallbackServer"]),
+        .library(name: "ParityKit", targets: ["ParityKit"]),
         .executable(name: "echo", targets: ["echo"]),
+        .executable(name: "parity", targets: ["parity"]),
     ],
     dependencies: [
         // For the executables only; the library depends on libuv and the toolchain alone.
@@ -41,6 +43,13 @@ let package = Package(
                 "CallbackServer", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
+        .target(name: "ParityKit", dependencies: ["CallbackModel"], swiftSettings: strict),
+        .executableTarget(
+            name: "parity",
+            dependencies: [
+                "CallbackServer", "ParityKit", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
 
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: testing),
         .testTarget(name: "TestSupportTests", dependencies: ["TestSupport"], swiftSettings: testing),
@@ -55,6 +64,10 @@ let package = Package(
             name: "ClientTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
         .testTarget(
             name: "EchoTests", dependencies: ["echo", "CallbackServer", "TestSupport"], swiftSettings: testing),
+        .testTarget(
+            name: "ParityKitTests",
+            dependencies: ["ParityKit", "CallbackServer", "CallbackModel", "CLinux", "parity", "TestSupport"],
+            swiftSettings: testing),
         .testTarget(name: "MisuseTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
         .testTarget(name: "TidyTests", dependencies: ["TestSupport"], swiftSettings: testing),
     ]

@@ -66,13 +66,12 @@ private final class Load: Sendable {
     /// Gives the time from the signal to the exit.
     func play() throws -> Duration {
         var threads: [RunningThread<Void>] = []
-        // It is there before the signal comes: its connection is not one that waits to be accepted.
         if hasStayer {
-            let client = try echo.client()
-            try client.echoExactly(1_000)
+            let client = try acceptedClient()
             threads.append(onThread { try client.expectEnd() })
         }
-        threads += (0..<Self.regulars).map { number in onThread { try self.playRegular(number) } }
+        let regulars = try (0..<Self.regulars).map { _ in try acceptedClient() }
+        threads += regulars.enumerated().map { number, client in onThread { try self.playRegular(number, client) } }
         threads += (0..<Self.newcomers).map { number in onThread { try self.playNewcomers(Self.regulars + number) } }
         for thread in threads { try thread.value(timeLimit: .seconds(60)) }
         // Twenty seconds, where the drain may take thirty: it ended since all was done.
@@ -87,9 +86,15 @@ private final class Load: Sendable {
         return time
     }
 
-    /// One request after another on one connection. Told that the server ends, it finishes too.
-    private func playRegular(_ number: Int) throws {
+    /// A client whose connection no longer waits to be accepted: the server owes it its answers.
+    private func acceptedClient() throws -> PlainClient {
         let client = try echo.client()
+        try client.echoExactly(1_000)
+        return client
+    }
+
+    /// One request after another on one connection. Told that the server ends, it finishes too.
+    private func playRegular(_ number: Int, _ client: PlainClient) throws {
         var count = 0
         while !isEnding.load(ordering: .acquiring) {
             count += 1

@@ -1,0 +1,90 @@
+public import CallbackModel
+
+/// One kind of event loop that takes part in a comparison: an engine, usually.
+public struct Participant: Sendable {
+    /// Its name in tables and reports.
+    public let name: String
+
+    /// Makes a loop for the calling thread.
+    public let makeLoop: @Sendable (EventLoop.Options) throws(IOError) -> EventLoop
+
+    /// A participant that makes its loops with `makeLoop`, which has to hand the options on.
+    public init(
+        _ name: String, makeLoop: @escaping @Sendable (EventLoop.Options) throws(IOError) -> EventLoop
+    ) {
+        self.name = name
+        self.makeLoop = makeLoop
+    }
+}
+
+/// What one participant made of a scenario.
+public struct Outcome: Sendable {
+    /// Whose.
+    public let participant: String
+    /// What came of it, canonical.
+    public let transcript: Transcript
+    /// What must not be and was seen: a nested callback, a descriptor left open, a time limit.
+    public let violations: [String]
+    /// How long it took.
+    public let duration: Duration
+}
+
+/// What all participants made of a scenario.
+public struct Report: Sendable {
+    /// Which.
+    public let scenario: String
+    /// One for each participant.
+    public let outcomes: [Outcome]
+    /// Where they differ from the expectation or from each other, and what was violated; empty if all is well.
+    public let divergences: [Divergence]
+
+    /// Whether all is well.
+    public var isEqual: Bool { divergences.isEmpty }
+}
+
+/// Runs scenarios.
+public enum Parity {
+    /// How much longer than the scenario's own limit the caller waits for a loop that does not stop: 2 s.
+    private static let grace: Duration = .seconds(2)
+
+    /// Plays `scenario` on each participant, one after the other, and compares what came of it.
+    ///
+    /// Each loop runs on a thread of its own, which is left behind if it never comes back. No error is thrown: what
+    /// cannot be done is a violation.
+    public static func run(_ scenario: Scenario, on participants: [Participant]) -> Report {
+        let outcomes = participants.map { outcome(of: scenario, on: $0) }
+        return Report(
+            scenario: scenario.name, outcomes: outcomes, divergences: Comparison.divergences(of: outcomes, in: scenario)
+        )
+    }
+
+    /// Plays `scenario` on one participant.
+    public static func outcome(of scenario: Scenario, on participant: Participant) -> Outcome {
+        let start = ContinuousClock.now
+        let board = Board(peers: scenario.peers.count)
+        let deadline = start + scenario.timeLimit
+        let run = LoopRun(scenario: scenario, participant: participant, board: board, deadline: deadline)
+        startThread { board.deliver(run.run()) }
+        var verdict = Verdict()
+        if let delivered = board.waitForVerdict(until: deadline + grace) {
+            verdict = delivered
+        } else {
+            verdict.violations.append("the loop did not come back within \(scenario.timeLimit + grace)")
+        }
+        if !board.waitForPeers(scenario.peers.count, until: deadline + grace) {
+            verdict.violations.append("a peer did not come to its end")
+        }
+        let outcomes = board.outcomes
+        var transcript = Transcript(connections: [], notes: verdict.notes)
+        for number in scenario.peers.indices {
+            let peer = outcomes[number] ?? PeerOutcome()
+            if let failure = peer.failure { verdict.violations.append(failure) }
+            let expected = scenario.expected.indices.contains(number) ? scenario.expected[number] : nil
+            transcript.connections.append(
+                Canonicalization.lines(verdict.seen[number] ?? Observed(), peer, expected))
+        }
+        return Outcome(
+            participant: participant.name, transcript: transcript, violations: verdict.violations,
+            duration: ContinuousClock.now - start)
+    }
+}

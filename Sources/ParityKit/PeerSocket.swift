@@ -1,0 +1,197 @@
+internal import CallbackModel
+internal import Glibc
+
+/// What a peer could not do.
+struct PeerFailure: Error {
+    let call: String
+    /// The errno; 0 for a time limit.
+    let errno: Int32
+
+    var isReset: Bool { errno == ECONNRESET || errno == EPIPE }
+
+    var description: String {
+        errno == 0 ? "\(call): the time limit has passed" : IOError(call: call, errno: errno).description
+    }
+}
+
+/// A peer's socket: every call ends by `deadline`. It shares no code with the engines, whose witness it is.
+final class PeerSocket {
+    let descriptor: Int32
+    private var isOpen = true
+    var deadline: ContinuousClock.Instant
+
+    init(adopting descriptor: Int32, until deadline: ContinuousClock.Instant) {
+        self.descriptor = descriptor
+        self.deadline = deadline
+    }
+
+    /// A socket for `address` that is not connected yet.
+    convenience init(for address: SocketAddress, until deadline: ContinuousClock.Instant) throws(PeerFailure) {
+        let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
+        let descriptor = socket(address.family, type, 0)
+        guard descriptor >= 0 else { throw PeerFailure(call: "socket", errno: errno) }
+        self.init(adopting: descriptor, until: deadline)
+        if address.family != AF_UNIX { set(Int32(IPPROTO_TCP), TCP_NODELAY, Int32(1)) }
+    }
+
+    deinit { close() }
+
+    func set<Value: BitwiseCopyable>(_ level: Int32, _ option: Int32, _ value: Value) {
+        var value = value
+        _ = unsafe setsockopt(descriptor, level, option, &value, socklen_t(MemoryLayout<Value>.size))
+    }
+
+    func setBuffers(receive: Int?, send: Int?) {
+        if let receive { set(SOL_SOCKET, SO_RCVBUF, Int32(clamping: receive)) }
+        if let send { set(SOL_SOCKET, SO_SNDBUF, Int32(clamping: send)) }
+    }
+
+    // MARK: Names
+
+    /// Takes a name of its own before connecting, by which the other side can tell whose connection it accepts.
+    func takeName(_ address: SocketAddress, number: Int) throws(PeerFailure) -> String {
+        switch address.family {
+        case AF_INET:
+            // A loopback address for each peer, and a port chosen at connect, so that none is used up (ip(7)).
+            let ipBindAddressNoPort: Int32 = 24
+            set(Int32(IPPROTO_IP), ipBindAddressNoPort, Int32(1))
+            try bind(to: .loopback(number: number))
+            return try localAddress().host
+        case AF_UNIX:
+            var unnamed = sockaddr_un()
+            unnamed.sun_family = sa_family_t(AF_UNIX)
+            // Without a name: the kernel gives one in the abstract namespace (unix(7), "Autobind feature").
+            let status = unsafe withUnsafePointer(to: &unnamed) { unnamed in
+                unsafe unnamed.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                    unsafe Glibc.bind(descriptor, $0, socklen_t(MemoryLayout<sa_family_t>.size))
+                }
+            }
+            guard status == 0 else { throw PeerFailure(call: "bind", errno: errno) }
+            return try localAddress().host
+        default:
+            try bind(to: address.with(port: 0))
+            return try localAddress().description
+        }
+    }
+
+    func bind(to address: SocketAddress) throws(PeerFailure) {
+        set(SOL_SOCKET, SO_REUSEADDR, Int32(1))
+        let status = unsafe address.withSockaddr { unsafe Glibc.bind(descriptor, $0, $1) == 0 ? 0 : errno }
+        guard status == 0 else { throw PeerFailure(call: "bind", errno: status) }
+    }
+
+    func localAddress() throws(PeerFailure) -> SocketAddress {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let status = unsafe withUnsafeMutablePointer(to: &storage) { storage in
+            unsafe storage.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+                unsafe getsockname(descriptor, address, &length) == 0 ? 0 : errno
+            }
+        }
+        guard status == 0, let address = SocketAddress(storage, length: length) else {
+            throw PeerFailure(call: "getsockname", errno: status)
+        }
+        return address
+    }
+
+    // MARK: Connecting
+
+    func connect(to address: SocketAddress) throws(PeerFailure) {
+        while true {
+            let error = unsafe address.withSockaddr { unsafe Glibc.connect(descriptor, $0, $1) == 0 ? 0 : errno }
+            switch error {
+            case 0, EISCONN: return
+            case EINTR: continue
+            case EINPROGRESS, EALREADY:
+                try wait(POLLOUT, "connect")
+                var error: Int32 = 0
+                var length = socklen_t(MemoryLayout<Int32>.size)
+                unsafe getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &error, &length)
+                guard error == 0 else { throw PeerFailure(call: "connect", errno: error) }
+                return
+            // A Unix socket's backlog is full: poll(2) cannot tell when it no longer is.
+            case EAGAIN: guard ContinuousClock.now < deadline else { throw PeerFailure(call: "connect", errno: 0) }
+            case let error: throw PeerFailure(call: "connect", errno: error)
+            }
+        }
+    }
+
+    func listen(backlog: Int32) throws(PeerFailure) {
+        guard Glibc.listen(descriptor, backlog) == 0 else { throw PeerFailure(call: "listen", errno: errno) }
+    }
+
+    func accept() throws(PeerFailure) -> PeerSocket {
+        while true {
+            try wait(POLLIN, "accept")
+            let client = Glibc.accept(descriptor, nil, nil)
+            if client >= 0 {
+                _ = fcntl(client, F_SETFL, O_NONBLOCK)
+                return PeerSocket(adopting: client, until: deadline)
+            }
+            guard errno == EINTR || errno == EAGAIN else { throw PeerFailure(call: "accept", errno: errno) }
+        }
+    }
+
+    // MARK: Bytes
+
+    /// Sends what the kernel takes; nothing if it takes none now.
+    ///
+    /// A result, since the functions that lend an array's bytes know no typed errors.
+    func send(_ bytes: UnsafeRawBufferPointer, flags: Int32 = 0) -> Result<Int?, PeerFailure> {
+        while true {
+            let count = unsafe Glibc.send(
+                descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT) | flags)
+            if count >= 0 { return .success(count) }
+            switch errno {
+            case EINTR: continue
+            case EAGAIN: return .success(nil)
+            case let error: return .failure(PeerFailure(call: "send", errno: error))
+            }
+        }
+    }
+
+    /// Receives what is there, at most so much; nothing if it is nothing now, 0 at the end.
+    func receive(_ bytes: UnsafeMutableRawBufferPointer) -> Result<Int?, PeerFailure> {
+        while true {
+            let count = unsafe recv(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_DONTWAIT))
+            if count >= 0 { return .success(count) }
+            switch errno {
+            case EINTR: continue
+            case EAGAIN: return .success(nil)
+            case let error: return .failure(PeerFailure(call: "recv", errno: error))
+            }
+        }
+    }
+
+    func wait(_ events: Int32, _ call: String) throws(PeerFailure) {
+        guard awaitReadiness(of: descriptor, events, until: deadline) else { throw PeerFailure(call: call, errno: 0) }
+    }
+
+    // MARK: Ending
+
+    func shutDown(_ how: Int) throws(PeerFailure) {
+        guard shutdown(descriptor, Int32(how)) == 0 else { throw PeerFailure(call: "shutdown", errno: errno) }
+    }
+
+    func reset() {
+        set(SOL_SOCKET, SO_LINGER, linger(l_onoff: 1, l_linger: 0))
+        close()
+    }
+
+    func close() {
+        // Not tried again: Linux has closed it also when it says EINTR (close(2)).
+        if isOpen { _ = Glibc.close(descriptor) }
+        isOpen = false
+    }
+}
+
+extension SocketAddress {
+    /// The loopback address of the peer with this number: 127.1.0.1 for the first; all of 127.0.0.0/8 is loopback.
+    static func loopback(number: Int) throws(PeerFailure) -> SocketAddress {
+        do throws(IOError) {
+            return try .ipv4("127.1.\(number / 250).\(number % 250 + 1)", port: 0)
+        } catch {
+            throw PeerFailure(call: error.call, errno: error.errno)
+        }
+    }
+}

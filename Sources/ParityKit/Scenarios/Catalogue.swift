@@ -1,0 +1,8 @@
+extension Scenario {
+    /// All scenarios of the kit, by topic.
+    public static var all: [Scenario] {
+        [
+            echoing, ending, resetting, writing, connecting, accepting, binding, polling, timing, looping, signalling,
+        ].flatMap { $0 }
+    }
+}

@@ -1,0 +1,215 @@
+internal import CallbackModel
+
+extension Scenario {
+    private static let uvTimer = "libuv documentation, uv_timer_t"
+
+    static let timing: [Scenario] =
+        timeouts + [
+            Scenario(
+                "timer", source: uvTimer, clauses: [13], handler: .program(timer),
+                notes: ["once", "repeating 1", "repeating 2", "repeating 3"]),
+            Scenario(
+                "timer_order", source: uvTimer + ": equal deadlines fire in the order of starting", clauses: [13],
+                handler: .program(timerOrder), notes: ["first", "second", "third"]),
+            Scenario(
+                "timer_early_check", source: uvTimer + "; clock_gettime(2)", clauses: [13],
+                handler: .program(timerEarlyCheck), notes: ["not early"]),
+            Scenario(
+                "timer_again", source: uvTimer + ", uv_timer_again", clauses: [13], handler: .program(timerAgain),
+                notes: ["1", "2", "cancelled", "again"]),
+            Scenario(
+                "timer_start_twice", source: uvTimer + ", uv_timer_start: a second start replaces the first",
+                clauses: [13], handler: .program(timerStartTwice), notes: ["fired after the second time"]),
+            Scenario(
+                "timer_huge_timeout", source: uvTimer + ": no sum of times overflows", clauses: [13],
+                handler: .program(timerHuge), notes: ["tiny", "huge is armed: true", "huge is armed: false"]),
+            Scenario(
+                "timer_zero_delay", source: "contract, clause 13: in the next turn, never in this one", clauses: [13],
+                handler: .program(timerZero), notes: ["outer", "inner", "innermost"]),
+            Scenario(
+                "timer_cancels_others", source: "contract, clause 13: any timer from any timer's callback",
+                clauses: [13],
+                handler: .program(timerCancels), notes: ["first", "last"]),
+            Scenario(
+                "timer_unref", source: "libuv documentation, uv_unref", clauses: [13, 16],
+                handler: .program(timerUnref),
+                notes: ["referenced"]),
+        ]
+
+    private static func timer(_ stage: Stage) {
+        stage.loop.schedule(after: .milliseconds(2)) { _ in stage.callback("once") { stage.note("once") } }
+        var count = 0
+        stage.loop.schedule(after: .milliseconds(20), repeating: .milliseconds(3)) { timer in
+            stage.callback("repeating") {
+                count += 1
+                stage.note("repeating \(count)")
+                if count == 3 { timer.cancel() }
+            }
+        }
+        stage.loop.schedule(after: .milliseconds(5)) { _ in stage.note("never") }.cancel()
+    }
+
+    private static func timerOrder(_ stage: Stage) {
+        // They are due long before the loop looks, so that the order is not that of the deadlines alone.
+        let names = ["first", "second", "third"]
+        stage.loop.schedule(after: .zero) { _ in
+            for name in names { stage.loop.schedule(after: .milliseconds(3)) { _ in stage.note(name) } }
+        }
+    }
+
+    private static func timerEarlyCheck(_ stage: Stage) {
+        var isEarly = false
+        var left = 10
+        for delay in 1...left {
+            let start = ContinuousClock.now
+            stage.loop.schedule(after: .milliseconds(delay)) { _ in
+                if ContinuousClock.now - start < .milliseconds(delay) { isEarly = true }
+                left -= 1
+                if left == 0 { stage.note(isEarly ? "early" : "not early") }
+            }
+        }
+    }
+
+    private static func timerAgain(_ stage: Stage) {
+        var count = 0
+        stage.loop.schedule(after: .milliseconds(1), repeating: .milliseconds(2)) { timer in
+            count += 1
+            switch count {
+            case 1: stage.note("1")
+            case 2:
+                stage.note("2")
+                timer.cancel()
+                stage.note("cancelled")
+                timer.reschedule(after: .milliseconds(4))
+            default:
+                stage.note("again")
+                timer.cancel()
+            }
+        }
+    }
+
+    private static func timerStartTwice(_ stage: Stage) {
+        let start = ContinuousClock.now
+        let timer = stage.loop.schedule(after: .milliseconds(1)) { _ in
+            let isLate = ContinuousClock.now - start >= .milliseconds(15)
+            stage.note(isLate ? "fired after the second time" : "fired after the first time")
+        }
+        timer.reschedule(after: .milliseconds(15))
+    }
+
+    private static func timerHuge(_ stage: Stage) {
+        let huge = stage.loop.schedule(after: .seconds(Int64.max)) { _ in stage.note("huge") }
+        let large = stage.loop.schedule(after: .milliseconds(Int64(UInt32.max) + 1)) { _ in stage.note("large") }
+        stage.loop.schedule(after: .milliseconds(1)) { _ in
+            stage.note("tiny")
+            stage.note("huge is armed: \(huge.isArmed)")
+            huge.cancel()
+            large.cancel()
+            stage.note("huge is armed: \(huge.isArmed)")
+        }
+    }
+
+    private static func timerZero(_ stage: Stage) {
+        stage.loop.schedule(after: .zero) { _ in
+            stage.callback("outer") {
+                stage.loop.schedule(after: .zero) { _ in
+                    stage.callback("inner") {
+                        stage.note("inner")
+                        stage.loop.schedule(after: .zero) { _ in stage.callback("innermost") { stage.note("innermost") }
+                        }
+                    }
+                }
+                stage.note("outer")
+            }
+        }
+    }
+
+    private static func timerCancels(_ stage: Stage) {
+        var victims: [EventLoop.Timer] = []
+        stage.loop.schedule(after: .zero) { _ in
+            stage.loop.schedule(after: .milliseconds(2)) { _ in
+                stage.note("first")
+                for victim in victims { victim.cancel() }
+            }
+            victims = (0..<3).map { number in
+                stage.loop.schedule(after: .milliseconds(2)) { _ in stage.note("victim \(number)") }
+            }
+            stage.loop.schedule(after: .milliseconds(2)) { _ in stage.note("last") }
+        }
+    }
+
+    private static func timerUnref(_ stage: Stage) {
+        stage.loop.schedule(after: .seconds(60)) { _ in stage.note("unreferenced") }.unref()
+        stage.loop.schedule(after: .milliseconds(2)) { _ in stage.note("referenced") }
+    }
+}
+
+extension Scenario {
+    private static let ours = "contract: Connection.Timeouts"
+
+    private static let timeouts: [Scenario] = [
+        Scenario(
+            "tcp_close_after_read_timeout", source: ours + ".read", clauses: [2],
+            options: .connections { $0.timeouts.read = .milliseconds(20) }, handler: .script(Script(.echo)),
+            peers: [Peer(.send("hi"), .read(2), .readToEnd)],
+            expected: [
+                Expectation(received: .exactly("hi"), closing: .timedOut(.read), peer: .exactly("hi"), .end)
+                    .with { $0.timeouts = [.read] }
+            ]),
+        Scenario(
+            "idle_timeout", source: ours + ".idle", clauses: [2],
+            options: .connections { $0.timeouts.idle = .milliseconds(20) }, handler: .script(Script(.echo)),
+            peers: [Peer(.readToEnd)],
+            expected: [Expectation(closing: .timedOut(.idle), .end).with { $0.timeouts = [.idle] }]),
+        Scenario(
+            "timeout_that_keeps", source: "contract: TimeoutAction.keep", clauses: [2],
+            options: .connections { $0.timeouts.idle = .milliseconds(5) },
+            handler: .script(Script(.echo, [.on(.timeout, .keep)])),
+            peers: [Peer(.wait(.timedOut(3)), .send("still here"), .read(10), .halfClose, .readToEnd)],
+            expected: [Expectation.echo(of: "still here").with { $0.timeouts = nil }]),
+        Scenario(
+            "timeout_that_resets", source: "contract, clause 9: any call from any callback", clauses: [9],
+            options: .connections { $0.timeouts.read = .milliseconds(5) },
+            handler: .script(Script(.nothing, [.on(.timeout, .reset, .keep)])), peers: [Peer(.readToEnd)],
+            expected: [Expectation(closing: .localReset, .reset).with { $0.timeouts = [.read] }]),
+        Scenario(
+            "write_timeout", source: ours + ".write", clauses: [2, 5],
+            options: .connections { $0.timeouts.write = .milliseconds(50) },
+            handler: .script(Script(.nothing, [.on(.received(1), .writeCompleting(.pattern(40, count: 20_000_000)))])),
+            peers: [Peer(.send("Q"), .wait(.closed), .readToEnd, receiveBuffer: 4_096)],
+            expected: [
+                Expectation(
+                    received: .exactly("Q"), closing: .timedOut(.write),
+                    peer: .prefix(of: .pattern(40, count: 20_000_000)), .reset
+                ).with {
+                    $0.failures = 1
+                    $0.timeouts = [.write]
+                }
+            ]),
+        Scenario(
+            "close_timeout", source: ours + ".close: then the rest is dropped and the peer reset", clauses: [5],
+            options: .connections { $0.timeouts.close = .milliseconds(30) },
+            handler: .script(Script(.nothing, [.on(.received(1), .write(.pattern(41, count: 20_000_000)), .close)])),
+            peers: [Peer(.send("Q"), .wait(.closed), .readToEnd, receiveBuffer: 4_096)],
+            expected: [
+                Expectation(
+                    received: .exactly("Q"), closing: .timedOut(.close),
+                    peer: .prefix(of: .pattern(41, count: 20_000_000)), .reset)
+            ]),
+        Scenario(
+            "timer_answers_later", source: uvTimer, clauses: [13],
+            handler: .script(
+                Script(
+                    .nothing,
+                    [
+                        .on(
+                            .received(1), .startTimer(0, milliseconds: 60_000, [.write("never")]),
+                            .startTimer(1, milliseconds: 50_000, [.write("again"), .end]), .cancelTimer(0),
+                            .rearmTimer(1, milliseconds: 5))
+                    ])),
+            peers: [Peer(.send("Q"), .readToEnd)],
+            expected: [
+                Expectation(received: .exactly("Q"), ended: true, closing: .localClose, peer: .exactly("again"), .end)
+            ]),
+    ]
+}

@@ -1,0 +1,226 @@
+public import CallbackModel
+internal import Glibc
+
+/// One run of a scenario, on the loop's thread: what a program gets to work with.
+public final class Stage {
+    /// The loop under test. Not to be used once the run is over.
+    public var loop: EventLoop {
+        guard let heldLoop else { preconditionFailure("Stage.loop was used after the run of \(scenario.name)") }
+        return heldLoop
+    }
+
+    private var heldLoop: EventLoop?
+
+    /// The listener, once there is one.
+    public private(set) var listener: Listener?
+
+    let scenario: Scenario
+    let board: Board
+    let overseer = Overseer()
+    private(set) var notes: [String] = []
+    private(set) var observers: [Int: ConnectionObserver] = [:]
+    var players: [Int: ScriptPlayer] = [:]
+    var timers: [Int: EventLoop.Timer] = [:]
+    /// Where each peer listens, for those that do.
+    private(set) var listeningPeers: [Int: (descriptor: Int32, address: SocketAddress)] = [:]
+    /// Peers that are there to be refused or ignored.
+    private var heldSockets: [PeerSocket] = []
+    private var accepted = 0
+    private var shed = 0
+    private var open = 0
+
+    init(_ scenario: Scenario, _ loop: EventLoop, _ board: Board) {
+        self.scenario = scenario
+        heldLoop = loop
+        self.board = board
+    }
+
+    // MARK: For programs
+
+    /// Writes a line into the transcript.
+    public func note(_ text: String) {
+        notes.append(text)
+    }
+
+    /// Goes around a callback that is not a connection's: it must not run inside another one.
+    public func callback<Answer>(_ name: @autoclosure () -> String, _ body: () -> Answer) -> Answer {
+        overseer.callback(name(), body)
+    }
+
+    /// Listens as the scenario says; the connections of its peers are observed.
+    public func listen(_ onConnection: @escaping (Connection) -> Void) throws(IOError) {
+        let address = try makeAddress()
+        let listener = try loop.listen(on: address, options: scenario.options) { [unowned self] connection in
+            self.accept(connection, onConnection)
+        }
+        listener.onShed = { [unowned self] _, shed in
+            self.callback("onShed") { self.shed += shed.count }
+            self.checkOver()
+        }
+        self.listener = listener
+    }
+
+    /// Connects to the peer with this number, which has not begun yet, and observes the connection.
+    public func connect(
+        to number: Int, options: EventLoop.ConnectOptions = .init(), _ prepare: (Connection) -> Void
+    ) throws(IOError) {
+        let address = try peerAddress(number)
+        let connection = try loop.connect(to: address, options: options)
+        observe(connection, as: number, prepare)
+    }
+
+    /// Observes a connection as that of the peer with this number; `prepare` sets its callbacks.
+    public func observe(_ connection: Connection, as number: Int, _ prepare: (Connection) -> Void) {
+        let observer = makeObserver(number)
+        prepare(connection)
+        observer.wrap(connection)
+        follow(connection)
+    }
+
+    /// Where the peer with this number listens.
+    public func peerAddress(_ number: Int) throws(IOError) -> SocketAddress {
+        if let (_, address) = listeningPeers[number] { return address }
+        do throws(PeerFailure) {
+            return try makePeer(number)
+        } catch {
+            throw IOError(call: error.call, errno: error.errno, detail: "the socket of peer \(number)")
+        }
+    }
+
+    /// A blocking-free socket that is connected to the peer with this number, which has not begun yet: for `adopt`.
+    public func connectedSocket(to number: Int) throws(IOError) -> Int32 {
+        let address = try peerAddress(number)
+        do throws(PeerFailure) {
+            let socket = try PeerSocket(for: address, until: ContinuousClock.now + scenario.timeLimit)
+            try socket.connect(to: address)
+            return dup(socket.descriptor)
+        } catch {
+            throw IOError(call: error.call, errno: error.errno, address: address)
+        }
+    }
+
+    /// A name in the file system that nothing has, for a Unix socket.
+    public func freshPath() -> String {
+        let number = SplitMix.nextNumber()
+        return "/tmp/parity-\(getpid())-\(number).sock"
+    }
+
+    // MARK: For the run
+
+    func makeAddress() throws(IOError) -> SocketAddress {
+        switch scenario.endpoint {
+        case .ipv4: return try .ipv4("127.0.0.1", port: 0)
+        case .ipv6: return try .ipv6("::1", port: 0)
+        case .unix: return try .unix(path: freshPath())
+        }
+    }
+
+    private func makePeer(_ number: Int) throws(PeerFailure) -> SocketAddress {
+        let wanted: SocketAddress
+        do throws(IOError) {
+            wanted = try makeAddress()
+        } catch {
+            throw PeerFailure(call: error.call, errno: error.errno)
+        }
+        let deadline = ContinuousClock.now + scenario.timeLimit
+        let socket = try PeerSocket(for: wanted, until: deadline)
+        try socket.bind(to: wanted)
+        let address = try socket.localAddress()
+        let reception = scenario.peers.indices.contains(number) ? scenario.peers[number].reception : .accepts
+        switch reception {
+        case .accepts:
+            try socket.listen(backlog: 16)
+            listeningPeers[number] = (dup(socket.descriptor), address)
+        case .refuses: heldSockets.append(socket)
+        case .isSilent:
+            try socket.listen(backlog: 0)
+            heldSockets.append(socket)
+            // One more than fits: from then on SYN is dropped (listen(2), tcp_abort_on_overflow of tcp(7)).
+            for _ in 0..<2 {
+                let filling = try PeerSocket(for: address, until: ContinuousClock.now + .milliseconds(20))
+                try? filling.connect(to: address)
+                heldSockets.append(filling)
+            }
+        }
+        return address
+    }
+
+    private func makeObserver(_ number: Int) -> ConnectionObserver {
+        var reference: [UInt8]?
+        if scenario.expected.indices.contains(number), case .prefix(let payload) = scenario.expected[number].received {
+            reference = payload.bytes
+        }
+        let observer = ConnectionObserver(number, overseer, board, expecting: reference)
+        if observers[number] != nil { overseer.report("connection \(number) came twice") }
+        observers[number] = observer
+        return observer
+    }
+
+    private func accept(_ connection: Connection, _ onConnection: (Connection) -> Void) {
+        accepted += 1
+        let address = connection.remoteAddress
+        guard let number = board.number(of: address.host) ?? board.number(of: address.description) else {
+            overseer.report("a connection from nobody: \(address)")
+            return connection.reset()
+        }
+        let observer = makeObserver(number)
+        observer.opened(connection)
+        observer.callback("onConnection") {
+            onConnection(connection)
+            observer.wrap(connection)
+        }
+        follow(connection)
+    }
+
+    /// Learns when it has closed.
+    private func follow(_ connection: Connection) {
+        open += 1
+        let onClose = connection.onClose
+        connection.onClose = { [unowned self] connection, reason in
+            onClose?(connection, reason)
+            self.open -= 1
+            self.checkOver()
+        }
+    }
+
+    /// A script's connection.
+    func play(_ script: Script, _ connection: Connection, as number: Int) {
+        guard let observer = observers[number] else { return }
+        let player = ScriptPlayer(script, observer, self)
+        players[number] = player
+        player.begin(connection)
+    }
+
+    /// The number of an accepted connection's peer.
+    func number(of connection: Connection) -> Int {
+        let address = connection.remoteAddress
+        return board.number(of: address.host) ?? board.number(of: address.description) ?? -1
+    }
+
+    /// When nobody will come any more, the listener has no reason to stay.
+    func checkOver() {
+        let outcomes = board.outcomes
+        guard outcomes.count == scenario.peers.count, open == 0 else { return }
+        let connected = scenario.peers.indices.count { board.progress(of: $0).isConnected }
+        if accepted + shed >= connected || listeningPeers.count == scenario.peers.count { listener?.close() }
+    }
+
+    /// After the run: the files of Unix sockets that peers listened on, and everything that leads back here.
+    func tearDown() {
+        for player in players.values { player.letGo() }
+        players = [:]
+        timers = [:]
+        listener = nil
+        for (_, address) in listeningPeers.values where scenario.endpoint == .unix { _ = unsafe unlink(address.host) }
+        heldSockets = []
+        // Callbacks that never ran may hold this object, which would hold the loop, which holds them.
+        heldLoop = nil
+    }
+}
+
+extension ScriptPlayer {
+    /// Nothing is left to be done to the connection.
+    func letGo() {
+        if let connection { act([.letGo], connection) }
+    }
+}

@@ -1,0 +1,59 @@
+import CallbackServer
+import ParityKit
+import TestSupport
+import Testing
+
+/// The program, as a process.
+@Suite(.timeLimit(.minutes(10)))
+struct `The parity command` {
+    private func start(_ arguments: String...) throws -> ChildProcess {
+        try ChildProcess(try ChildProcess.pathOfBuiltProduct("parity"), arguments)
+    }
+
+    @Test func `prints a row for each scenario, a column for each engine, and ends with 0`() throws {
+        let child = try start("--scenario", "tcp_ping_pong", "--scenario", "tcp_rst")
+        let heading = try child.readLine()
+        #expect(heading.split(separator: " ") == ["scenario", "libuv", "epoll", "poll", "select"])
+        for name in ["tcp_ping_pong", "tcp_rst"] {
+            let row = try child.readLine()
+            #expect(row.hasPrefix(name))
+            #expect(row.matches(of: /\d+ ms/).count == Engine.allCases.count)
+        }
+        #expect(try child.readLine() == "")
+        #expect(try child.readLine().hasPrefix("2 scenarios on 4 engines, 0 with a divergence, in "))
+        #expect(try child.waitForExit() == .exited(0))
+    }
+
+    @Test func `plays random scenarios from a seed`() throws {
+        let child = try start("--random", "5", "--seed", "7", "--engine", "libuv", "--engine", "epoll")
+        #expect(try child.readLine().hasPrefix("5 random scenarios from seed 7 on 2 engines, no divergence, in "))
+        #expect(try child.waitForExit() == .exited(0))
+    }
+
+    @Test func `prints JSON when asked`() throws {
+        let child = try start("--json", "--scenario", "tcp_ping_pong", "--engine", "poll")
+        let line = try child.readLine()
+        #expect(line.hasPrefix(#"{"equal":true,"milliseconds":"#))
+        #expect(line.contains(#""scenarios":[{"scenario":"tcp_ping_pong","outcomes":[{"engine":"poll","#))
+        #expect(try child.waitForExit() == .exited(0))
+    }
+
+    @Test func `lists every scenario with its source`() throws {
+        let child = try start("--list")
+        for scenario in Scenario.all {
+            let line = try child.readLine()
+            #expect(line.hasPrefix(scenario.name + "  ["))
+            #expect(line.hasSuffix(scenario.source))
+        }
+        #expect(try child.waitForExit() == .exited(0))
+    }
+
+    @Test(arguments: [
+        ["--scenario", "no_such"], ["--engine", "kqueue"], ["--random", "0"], ["--random", "many"], ["--seed", "-1"],
+        ["--no-such-option"],
+    ])
+    func `ends with 64 for bad arguments`(arguments: [String]) throws {
+        let child = try ChildProcess(try ChildProcess.pathOfBuiltProduct("parity"), arguments)
+        #expect(try child.waitForExit() == .exited(64))
+    }
+}

@@ -1,0 +1,51 @@
+@_spi(Engine) import CallbackModel
+import CallbackServer
+import ParityKit
+import Testing
+
+@Suite(.timeLimit(.minutes(10)))
+struct `Planted bugs` {
+    /// What `BreakableLoop` does not have: signals, names, and the adoption of listeners.
+    private static let beyond: Set<String> = [
+        "we_get_signals", "we_get_signals_one_shot", "signals_while_echoing", "signal_that_cannot_be_caught",
+        "connect_to_a_host",
+    ]
+
+    private static let scenarios = Scenario.all.filter { !beyond.contains($0.name) && $0.name != "tcp_writealot" }
+
+    private func participant(_ bug: Bug?) -> Participant {
+        Participant(bug.map { "\($0)" } ?? "whole") { options throws(IOError) in
+            EventLoop(driver: try BreakableLoop(bug), options: options)
+        }
+    }
+
+    /// Otherwise catching a bug would mean nothing.
+    @Test(arguments: scenarios.map(\.name))
+    func `without a bug, the small engine passes`(name: String) throws {
+        let scenario = try #require(Scenario.all.first { $0.name == name })
+        let report = Parity.run(scenario, on: [participant(nil)])
+        #expect(report.isEqual, "\(report.divergences)")
+    }
+
+    /// Each by the scenario that is named beside it. The score is printed.
+    @Test func `are all caught`() throws {
+        var lines: [String] = []
+        var caught = 0
+        for bug in Bug.allCases {
+            let report = try play(bug)
+            if !report.isEqual { caught += 1 }
+            let first = report.divergences.first.map { "\($0.text.split(separator: "\n").last ?? "")" } ?? "NOT CAUGHT"
+            lines.append("\(bug): \(report.scenario): \(first.drop { $0 == " " })")
+        }
+        print((lines + ["planted bugs: caught \(caught) of \(Bug.allCases.count)"]).joined(separator: "\n"))
+        #expect(caught == Bug.allCases.count)
+        #expect(caught >= 30)
+    }
+
+    private func play(_ bug: Bug) throws -> Report {
+        var scenario = try #require(Scenario.all.first { $0.name == bug.scenario }, "\(bug.scenario)")
+        // A bug that makes a run hang is caught as well, and sooner.
+        scenario.timeLimit = .seconds(1)
+        return Parity.run(scenario, on: [participant(bug)])
+    }
+}
