@@ -64,12 +64,12 @@ struct `A pipe` {
         let (_, client) = try scene.connect { client in
             // By its host, which takes a few turns at least.
             guard let target = try? scene.loop.connect(host: "127.0.0.1", port: Int(server.port)) else { return }
-            scene.note(target)
             client.pipe(to: target)
             target.pipe(to: client)
             upstream = target
         }
         let target = try #require(upstream)
+        scene.note(target)
         let turns = TurnCounter(scene.loop)
         turns.onTurn = { _ in longest = max(longest, target.bufferedByteCount) }
         let received = try scene.run {
@@ -104,6 +104,7 @@ struct `A pipe` {
                 ? try? scene.loop.connect(host: "127.0.0.1", port: port)
                 : try? scene.loop.connect(to: .ipv4("127.0.0.1", port: port))
             guard let upstream else { return }
+            // At once: the refusal may come before `connect` below has returned.
             scene.note(upstream)
             client.pipe(to: upstream)
         }

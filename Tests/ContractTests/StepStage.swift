@@ -20,17 +20,18 @@ final class StepStage {
     private final class Reported {
         var reasons: [ObjectIdentifier: CloseReason] = [:]
 
-        func follow(_ connection: Connection) {
+        func note(_ connection: Connection) {
             connection.onClose = { [self] connection, reason in reasons[ObjectIdentifier(connection)] = reason }
         }
     }
 
     init(_ engine: Engine, loop options: EventLoop.Options = .init(), _ listening: Listener.Options = .init()) throws {
         loop = try EventLoop(engine: engine, options: options)
-        listener = try loop.listen(options: listening) { [accepted, reported] connection in
-            accepted.connections.append(connection)
-            reported.follow(connection)
-            accepted.prepare(connection)
+        listener = try loop.listen(options: listening) { [accepted, reported] in
+            accepted.connections.append($0)
+            // At once: it may close before `connect` has returned.
+            reported.note($0)
+            accepted.prepare($0)
         }
     }
 
@@ -44,12 +45,15 @@ final class StepStage {
         try loop.run(until: { self.accepted.connections.count > count })
         // What it has captured may hold this object.
         accepted.prepare = { _ in }
+        let connection = accepted.connections[count]
         peers.append(peer)
-        return (accepted.connections[count], peer)
+        return (connection, peer)
     }
 
-    /// Writes down why a connection that was not accepted here closes.
-    func note(_ connection: Connection) { reported.follow(connection) }
+    /// Writes down why `connection` closes.
+    func note(_ connection: Connection) {
+        reported.note(connection)
+    }
 
     /// Why it has closed; nothing while it is open.
     func reason(of connection: Connection) -> CloseReason? { reported.reasons[ObjectIdentifier(connection)] }

@@ -3,6 +3,8 @@
 /// Source: Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators" (OOPSLA 2014).
 public func pseudoRandomBytes(count: Int, seed: UInt64 = 1) -> [UInt8] {
     precondition(count >= 0, "count \(count) is negative")
+    // The array below would write its count of 0 into the one empty array of the process, which others read.
+    guard count > 0 else { return [] }
     return [UInt8](unsafeUninitializedCapacity: count) { buffer, initializedCount in
         let bytes = UnsafeMutableRawBufferPointer(buffer)
         var state = seed
