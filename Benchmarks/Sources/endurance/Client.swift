@@ -17,7 +17,7 @@ final class Client {
     /// At most so much is received at a time.
     private static let mostReceived = 65_536
     /// A call that takes longer has lost what it waited for.
-    private static let limit = timeval(tv_sec: 10, tv_usec: 0)
+    private static let limit = timeval(tv_sec: 5, tv_usec: 0)
 
     /// Takes over a connected socket.
     init(descriptor: Int32) {

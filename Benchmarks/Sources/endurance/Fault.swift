@@ -25,6 +25,7 @@ enum Fault: String, CaseIterable, ExpressibleByArgument {
     case endsAtOnce = "ends-at-once"
 
     private static let callbacks = Atomic<Int>(0)
+    private static let leaked = Mutex<[[UInt8]]>([])
 
     /// Whether the next echo is done by `echoWrongly`.
     func strikes(_ count: Int) -> Bool {
@@ -50,9 +51,7 @@ enum Fault: String, CaseIterable, ExpressibleByArgument {
     func leak(after count: Int) {
         switch self {
         case .leaksDescriptors: if count.isMultiple(of: 100) { _ = open("/dev/null", O_RDONLY) }
-        case .leaksMemory:
-            guard let memory = malloc(1_024) else { return }
-            memset(memory, 1, 1_024)
+        case .leaksMemory: Self.leaked.withLock { $0.append([UInt8](repeating: 1, count: 1_024)) }
         default: break
         }
     }

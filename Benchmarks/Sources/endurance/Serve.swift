@@ -72,7 +72,7 @@ final class EchoServer {
                 control.end()
             }
         }
-        if fault == .spins { loop.schedule(after: .zero) { $0.reschedule(after: .zero) } }
+        if fault == .spins { loop.schedule(after: .zero) { $0.reschedule(after: .zero) }.unref() }
         control.write("\(listener.localAddress.port ?? 0)\n")
     }
 

@@ -6,6 +6,9 @@ final class ServerProcess {
     private let process: Process
     private let control: Client
 
+    /// A server that has told its last counts has nothing left to do.
+    private static let exitLimit: Duration = .seconds(5)
+
     /// Starts `endurance serve` with these arguments.
     init(_ arguments: [String]) throws {
         var ends: [Int32] = [-1, -1]
@@ -44,6 +47,9 @@ final class ServerProcess {
     func finish() throws -> (counts: ServerCounts?, status: Int32) {
         let line = try? control.receiveLine()
         control.close()
+        let deadline = ContinuousClock.now + Self.exitLimit
+        while process.isRunning, ContinuousClock.now < deadline { pause(.milliseconds(1)) }
+        kill()
         process.waitUntilExit()
         let isSignal = process.terminationReason == .uncaughtSignal
         let counts = try line.map { try JSONDecoder().decode(ServerCounts.self, from: Data($0.utf8)) }
