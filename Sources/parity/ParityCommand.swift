@@ -22,7 +22,13 @@ struct ParityCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Play so many random scenarios instead.", valueName: "n"))
     var random: Int?
 
-    @Option(help: ArgumentHelp("The seed of the first random scenario.", valueName: "s"))
+    @Option(help: ArgumentHelp("Play so many sequences of random calls instead, on each engine.", valueName: "n"))
+    var misuse: Int?
+
+    @Option(help: ArgumentHelp("Play the sequence of calls in this file, as a fuzzer writes it.", valueName: "path"))
+    var misuseFile: String?
+
+    @Option(help: ArgumentHelp("The seed of the first random scenario or sequence.", valueName: "s"))
     var seed: UInt64 = 1
 
     @Flag(help: "Print one JSON object instead of a table.")
@@ -38,6 +44,9 @@ struct ParityCommand: ParsableCommand {
         if let random, !(1...Self.mostRandom).contains(random) {
             throw ValidationError("--random \(random) is not between 1 and \(Self.mostRandom)")
         }
+        if let misuse, !(1...Self.mostRandom).contains(misuse) {
+            throw ValidationError("--misuse \(misuse) is not between 1 and \(Self.mostRandom)")
+        }
     }
 
     func run() throws {
@@ -46,7 +55,11 @@ struct ParityCommand: ParsableCommand {
         let engines = (engine.isEmpty ? Engine.allCases : engine).filter { seen.insert($0).inserted }
         let participants = engines.map(Participant.init(engine:))
         let isWell =
-            if let random {
+            if let misuse {
+                MisuseRun(participants: participants).run(count: misuse, seed: seed)
+            } else if let misuseFile {
+                MisuseRun(participants: participants).run(file: misuseFile)
+            } else if let random {
                 RandomRun(count: random, seed: seed, participants: participants, isJSON: json).run()
             } else {
                 TableRun(scenarios: selected, participants: participants, isJSON: json).run()
