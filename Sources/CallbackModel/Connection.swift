@@ -198,6 +198,8 @@
     @safe @exclusivity(unchecked) public internal(set) var bytesRead: UInt64 = 0
 
     /// Written bytes that were dropped: by ``reset()``, a failure or a passed time-out. Final in `onClose`.
+    ///
+    /// At most so many: libuv does not tell how much of a queued write that failed had left before.
     public internal(set) var bytesUnsent: UInt64 {
         get { rare?.bytesUnsent ?? 0 }
         set { if newValue > 0 { needRare().bytesUnsent = newValue } }

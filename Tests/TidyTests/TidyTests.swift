@@ -50,7 +50,8 @@ import Testing
             "ReadinessEngine": ["CallbackModel", "CLinux"],
             "CallbackServer": ["CallbackModel", "LibuvEngine", "ReadinessEngine"],
             "echo": ["CallbackServer", "ArgumentParser"],
-            "parity": ["CallbackServer", "ParityKit", "ArgumentParser"],
+            "parity": ["CallbackServer", "ParityKit", "FaultKit", "ArgumentParser"],
+            "FaultKit": ["CallbackModel", "ParityKit"],
             "ParityKit": ["CallbackModel"],
         ]
         for file in try swiftFiles("Sources") {
