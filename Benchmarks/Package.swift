@@ -12,7 +12,9 @@ let strictC: [CSetting] = [
 let package = Package(
     name: "Benchmarks",
     dependencies: [
-        .package(name: "CallbackServer", path: "..")
+        .package(name: "CallbackServer", path: ".."),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+        .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
     ],
     targets: [
         .executableTarget(
@@ -24,5 +26,13 @@ let package = Package(
             dependencies: [.product(name: "CallbackServer", package: "CallbackServer")],
             // The settings under which the documentation promises that a server compiles.
             swiftSettings: [.strictMemorySafety(), .treatAllWarnings(as: .error)]),
+        .executableTarget(
+            name: "endurance",
+            dependencies: [
+                .product(name: "CallbackServer", package: "CallbackServer"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Histogram", package: "hdrhistogram-swift"),
+            ],
+            swiftSettings: [.treatAllWarnings(as: .error)]),
     ]
 )
