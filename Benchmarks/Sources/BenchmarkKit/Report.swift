@@ -14,6 +14,15 @@ package struct Report: Codable, Sendable {
         package let absence: String?
     }
 
+    package init(machine: Machine, size: Size, servers: [Availability]) {
+        self.machine = machine
+        rounds = size.rounds
+        seconds = size.seconds
+        self.servers = servers.map {
+            ServerNote(id: $0.server.id, title: $0.server.title, version: $0.version, absence: $0.absence)
+        }
+    }
+
     package var failures: [String] {
         results.flatMap { result in
             result.rows.compactMap { row in row.failure.map { "\(result.title): \(row.title): \($0)" } }
