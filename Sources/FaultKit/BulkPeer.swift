@@ -13,9 +13,10 @@ struct BulkPeer: Sendable {
     let progress: @Sendable (String) -> Void
 
     /// A connection ends after about so many bytes, so that accepting and ending meet faults as well.
-    private static let bytesOfConnection = 200_000...2_000_000
-    /// At most so many bytes are on their way: more than a water mark and the kernel's buffers hold.
-    private static let window = 300_000
+    private static let bytesOfConnection = 10_000...500_000
+    /// At most so many bytes are on their way: few for many calls, or more than a water mark and the kernel's buffers
+    /// hold.
+    private static let windows = [500, 1_000, 4_000, 16_000, 300_000]
     /// One write of the peer's.
     private static let largestPiece = 16_384
     /// A byte that is owed for so long is taken for lost.
@@ -33,7 +34,6 @@ struct BulkPeer: Sendable {
             generator = SplitMix(seed: generator.next())
             do throws(PeerFailure) {
                 let socket = try PeerSocket(for: address, until: ContinuousClock.now + Self.patience)
-                if number == 0 { socket.setBuffers(receive: 16_384, send: 16_384) }
                 try socket.connect(to: address)
                 try exchange.play(socket, Self.patience, isEnough)
             } catch {
@@ -60,10 +60,12 @@ struct BulkPeer: Sendable {
         private(set) var longestStall: Duration = .zero
         private var lastProgress = ContinuousClock.now
         private var room = [UInt8](repeating: 0, count: 65_536)
+        private let window: Int
 
         init(pattern: [UInt8], generator: SplitMix) {
             self.pattern = pattern
             self.generator = generator
+            window = BulkPeer.windows.randomElement(using: &self.generator) ?? pattern.count
         }
 
         var place: String { "\(sent) bytes sent, \(received) received" }
@@ -77,7 +79,8 @@ struct BulkPeer: Sendable {
             while received < total {
                 // What was begun is finished, and no more is begun.
                 if sent < total, isEnough() { total = sent }
-                let maySend = sent < total && sent - received < BulkPeer.window
+                if received == total { break }
+                let maySend = sent < total && sent - received < window
                 socket.deadline = lastProgress + patience
                 try socket.wait(POLLIN | (maySend ? POLLOUT : 0), "recv")
                 if maySend { try send(socket, upTo: total) }
@@ -109,7 +112,8 @@ struct BulkPeer: Sendable {
             if sent > received { longestStall = max(longestStall, now - lastProgress) }
             lastProgress = now
             guard count > 0 else { return false }
-            let isGood = good == received && received + count <= sent
+            let isGood =
+                good == received && received + count <= sent
                 && room[..<count].elementsEqual(pattern[received..<received + count])
             received += count
             if isGood { good = received }

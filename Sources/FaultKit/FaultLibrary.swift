@@ -1,6 +1,6 @@
+internal import CallbackModel
 internal import Glibc
 package import ParityKit
-internal import CallbackModel
 
 /// Which faults are injected; the text is what `Sources/CFaults/include/CFaults.h` describes.
 package enum FaultPlan: Hashable, Sendable, CustomStringConvertible {
@@ -10,6 +10,20 @@ package enum FaultPlan: Hashable, Sendable, CustomStringConvertible {
     case soft(seed: UInt64, every: Int)
     /// The call with number `at` fails with `errno`, once or from then on.
     case hard(call: String, errno: String, at: Int, isForEver: Bool)
+
+    /// A hard plan from its text.
+    package init?(hard text: String) {
+        var values: [Substring: Substring] = [:]
+        var words = text.split(separator: " ")[...]
+        guard words.popFirst() == "hard" else { return nil }
+        for word in words {
+            let parts = word.split(separator: "=", maxSplits: 1)
+            values[parts[0]] = parts.count == 2 ? parts[1] : ""
+        }
+        guard let call = values["call"], let errno = values["errno"], let number = values["at"].flatMap({ Int($0) })
+        else { return nil }
+        self = .hard(call: String(call), errno: String(errno), at: number, isForEver: values["for-ever"] != nil)
+    }
 
     package var description: String {
         switch self {
@@ -54,6 +68,13 @@ package enum FaultPlan: Hashable, Sendable, CustomStringConvertible {
             begin(plan)
             return try participant.makeLoop(options)
         }
+    }
+
+    /// Whether it knows what to do by the plan.
+    package func understands(_ plan: FaultPlan) -> Bool {
+        let isKnown = unsafe set(plan.description) == 0
+        _ = unsafe set(FaultPlan.off.description)
+        return isKnown
     }
 
     /// From here on the calls of this thread are hit; the count of calls begins anew.

@@ -7,7 +7,8 @@ package struct PeerFailure: Error {
     /// The errno; 0 for a time limit.
     package let errno: Int32
 
-    var isReset: Bool { errno == ECONNRESET || errno == EPIPE }
+    /// ENOTCONN is what shutdown(2) says once a reset has been told.
+    var isReset: Bool { errno == ECONNRESET || errno == EPIPE || errno == ENOTCONN }
 
     package var description: String {
         errno == 0 ? "\(call): the time limit has passed" : IOError(call: call, errno: errno).description

@@ -47,6 +47,13 @@ struct FaultsOfOneEngine {
     }
 
     private func runHard(_ result: inout FaultResult) {
+        let faults = HardFaults(participant: Participant(engine: engine), library: library)
+        let workloads = selection.workload.map { [$0] } ?? HardWorkload.allCases
+        if let plan = selection.plan {
+            for workload in workloads { faults.play(workload, plan, &result) }
+        } else {
+            faults.sweep(workloads, upTo: selection.count, Self.progress, &result)
+        }
     }
 
     /// Random scenarios of a run that names no number.

@@ -20,6 +20,9 @@ struct FaultSelection {
     /// Only so many random scenarios, or only these, if given.
     let random: Int?
     let scenarios: [Scenario]?
+    /// Only this case of the sweep, if given.
+    let workload: HardWorkload?
+    let plan: FaultPlan?
 }
 
 /// Each engine in a process of its own, which has the fault library before libc: a crash is a row of the table.

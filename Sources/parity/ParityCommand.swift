@@ -32,6 +32,12 @@ struct ParityCommand: ParsableCommand {
     @Option(help: ArgumentHelp("With --faults, so many soft faults; hard ones up to this call.", valueName: "n"))
     var count: Int?
 
+    @Option(help: "With --faults hard, only this: \(HardWorkload.allCases.map(\.rawValue).joined(separator: ", ")).")
+    var workload: HardWorkload?
+
+    @Option(help: "With --faults hard, only this, such as \"hard call=write errno=ENOMEM at=3 for-ever\".")
+    var plan: String?
+
     @Flag(help: "Print one JSON object instead of a table.")
     var json = false
 
@@ -51,6 +57,12 @@ struct ParityCommand: ParsableCommand {
             throw ValidationError("--count \(count) is not between 1 and \(Self.mostFaults)")
         }
         if faults == nil, count != nil { throw ValidationError("--count needs --faults") }
+        if faults != .hard, plan != nil || workload != nil {
+            throw ValidationError("--plan and --workload need --faults hard")
+        }
+        if let plan, FaultPlan(hard: plan) == nil {
+            throw ValidationError("\"\(plan)\" is no plan such as \"hard call=write errno=ENOMEM at=3 for-ever\"")
+        }
         if faults != nil, json { throw ValidationError("--faults prints no JSON") }
     }
 
@@ -78,18 +90,20 @@ struct ParityCommand: ParsableCommand {
         let isWell: Bool
         if let library = FaultLibrary(), let engine = engines.first {
             let selection = FaultSelection(
-                mode: mode, seed: seed, count: count, random: random, scenarios: scenario.isEmpty ? nil : selected)
+                mode: mode, seed: seed, count: count, random: random, scenarios: scenario.isEmpty ? nil : selected,
+                workload: workload, plan: plan.flatMap { FaultPlan(hard: $0) })
+            if let plan = selection.plan, !library.understands(plan) {
+                throw ValidationError("the fault library does not know \"\(plan)\"")
+            }
             isWell = FaultsOfOneEngine(engine: engine, library: library, selection: selection).run()
         } else {
             var arguments = ["--faults", mode.rawValue, "--seed", "\(seed)"]
             if let count { arguments += ["--count", "\(count)"] }
             if let random { arguments += ["--random", "\(random)"] }
+            if let workload { arguments += ["--workload", workload.rawValue] }
+            if let plan { arguments += ["--plan", plan] }
             for scenario in selected where !self.scenario.isEmpty { arguments += ["--scenario", scenario.name] }
-            do {
-                isWell = try FaultsRun(engines: engines, arguments: arguments, seed: seed).run()
-            } catch {
-                throw ValidationError("\(error)")
-            }
+            isWell = try FaultsRun(engines: engines, arguments: arguments, seed: seed).run()
         }
         if !isWell { throw ExitCode(1) }
     }
@@ -104,6 +118,7 @@ struct ParityCommand: ParsableCommand {
 
 extension Engine: ExpressibleByArgument {}
 extension FaultMode: ExpressibleByArgument {}
+extension HardWorkload: ExpressibleByArgument {}
 
 extension Participant {
     /// An engine of this package.

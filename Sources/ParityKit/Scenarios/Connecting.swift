@@ -141,9 +141,12 @@ extension Scenario {
         connection.onOpen = { connection in
             stage.note("opened")
             connection.end()
+        }
+        connection.onClose = { _, reason in
+            stage.note("closed: \(reason)")
+            // Not before: who still waits to be accepted would be reset.
             listener.close()
         }
-        connection.onClose = { _, reason in stage.note("closed: \(reason)") }
     }
 }
 
