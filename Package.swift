@@ -68,9 +68,13 @@ let package = Package(
             name: "ClientTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
         .testTarget(
             name: "EchoTests", dependencies: ["echo", "CallbackServer", "TestSupport"], swiftSettings: testing),
+        // An engine to be broken, and a program that runs it under faults.
+        .executableTarget(
+            name: "Breakable", dependencies: ["CallbackModel", "CLinux", "FaultKit", "ParityKit"],
+            path: "Tests/Breakable", swiftSettings: testing),
         .testTarget(
             name: "ParityKitTests",
-            dependencies: ["ParityKit", "CallbackServer", "CallbackModel", "CLinux", "parity", "TestSupport"],
+            dependencies: ["ParityKit", "CallbackServer", "CallbackModel", "parity", "Breakable", "TestSupport"],
             swiftSettings: testing),
         .testTarget(name: "MisuseTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
         .testTarget(

@@ -4,8 +4,8 @@ package struct FaultResult: Sendable {
     package var counts: [(kind: String, count: UInt64)] = []
     /// Scenarios, or cases of the sweep.
     package var played = 0
-    /// Bytes that peers sent or were sent, each compared.
-    package var bytes: UInt64 = 0
+    /// Bytes of the echo traffic that came back, each compared; nothing where there was none.
+    package var bytes: UInt64?
     /// Bytes that were sent and did not come back in their place.
     package var lost: UInt64 = 0
     /// Open descriptors at the beginning and at the end.

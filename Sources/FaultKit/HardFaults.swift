@@ -28,7 +28,10 @@ package struct HardFaults {
     /// A machine that is busy with something else is late now and then; a hang is there each time.
     private static let attempts = 3
 
-    /// The whole sweep, or each kind's first `most` calls.
+    /// What follows would only be more of the same.
+    private static let mostFailures = 10
+
+    /// The whole sweep, or some workloads of it, or each kind's first `most` calls; less if too much goes wrong.
     package func sweep(
         _ workloads: [HardWorkload], upTo most: Int?, _ progress: (String) -> Void, _ result: inout FaultResult
     ) {
@@ -40,6 +43,7 @@ package struct HardFaults {
                             let plan = FaultPlan.hard(call: call, errno: errno, at: number, isForEver: isForEver)
                             progress("\(workload.rawValue), \(plan)")
                             if !play(workload, plan, &result) { break }
+                            if result.failures.count >= Self.mostFailures { return }
                         }
                     }
                 }
@@ -59,7 +63,7 @@ package struct HardFaults {
             let report = Parity.run(scenario, on: [hit], isAlone: true)
             wasHit = library.injected > before
             let duration = report.outcomes[0].duration
-            if duration > Self.longest, attempt < Self.attempts { continue }
+            if duration > Self.longest, report.isEqual, attempt < Self.attempts { continue }
             result.played += 1
             result.longestStall = max(result.longestStall, duration)
             let divergences = report.divergences.filter { !plan.isMemoryForEver || !$0.text.contains("the loop spun") }

@@ -47,13 +47,11 @@ package struct SoftFaults {
         until count: UInt64, _ progress: @escaping @Sendable (String) -> Void, _ result: inout FaultResult
     ) {
         guard library.injected < count else { return }
-        result.descriptorsBefore = Parity.openDescriptors()
         let library = library
         let echo = BulkEcho(
             participant: participant, library: library, plan: .soft(seed: seed, every: Self.every), seed: seed,
             target: count)
         let findings = echo.run { progress("echo: \(library.injected) of \(count) faults, \($0)") }
-        result.descriptorsAfter = Parity.openDescriptors()
         result.bytes = findings.bytes
         result.lost = findings.lost
         result.longestStall = findings.longestStall

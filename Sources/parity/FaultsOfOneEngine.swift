@@ -15,10 +15,14 @@ struct FaultsOfOneEngine {
     /// Runs; whether all is well.
     func run() -> Bool {
         var result = FaultResult()
+        // What is opened once a process: libuv's pipe for signals, for one.
+        warmUp()
+        result.descriptorsBefore = Parity.openDescriptors()
         switch selection.mode {
         case .soft: runSoft(&result)
         case .hard: runHard(&result)
         }
+        result.descriptorsAfter = Parity.openDescriptors()
         result.counts = library.counts
         for failure in result.failures.prefix(Self.mostFailures) {
             Terminal.printLine(failure.text)
@@ -27,12 +31,19 @@ struct FaultsOfOneEngine {
         }
         let faults = result.counts.map { "\($0.kind) \($0.count)" }.joined(separator: ", ")
         Terminal.printLine("\(engine.rawValue): \(faults)")
+        let (bytes, lost) = result.bytes.map { ("\($0)", "\(result.lost)") } ?? ("-", "-")
         let cells = [
-            "\(result.injected)", "\(result.played)", "\(result.bytes)", "\(result.lost)",
+            "\(result.injected)", "\(result.played)", bytes, lost,
             "\(result.descriptorsBefore)/\(result.descriptorsAfter)", "\(result.longestStall.milliseconds) ms",
         ]
         Terminal.printLine("=" + cells.joined(separator: "\t"))
         return result.isWell
+    }
+
+    private func warmUp() {
+        for scenario in Scenario.all where ["tcp_ping_pong", "we_get_signals"].contains(scenario.name) {
+            _ = Parity.run(scenario, on: [Participant(engine: engine)])
+        }
     }
 
     private static let progress: @Sendable (String) -> Void = { Terminal.printLine("~\($0)") }
@@ -40,9 +51,9 @@ struct FaultsOfOneEngine {
     private func runSoft(_ result: inout FaultResult) {
         let faults = SoftFaults(participant: Participant(engine: engine), library: library, seed: selection.seed)
         if let scenarios = selection.scenarios { return faults.play(scenarios, Self.progress, &result) }
-        if let random = selection.random { return faults.play(random: random, Self.progress, &result) }
-        faults.play(Scenario.all, Self.progress, &result)
-        faults.play(random: Self.randomCount, Self.progress, &result)
+        if selection.random == nil { faults.play(Scenario.all, Self.progress, &result) }
+        faults.play(random: selection.random ?? Self.randomCount, Self.progress, &result)
+        if selection.random != nil, selection.count == nil { return }
         faults.echo(until: UInt64(selection.count ?? Self.softCount), Self.progress, &result)
     }
 

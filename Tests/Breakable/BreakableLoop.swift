@@ -5,7 +5,7 @@ import Synchronization
 
 /// A small engine over poll(2), for tests only: whole as it is, or with one bug.
 final class BreakableLoop: LoopDriver {
-    let bug: Bug?
+    let bug: PlantedBug?
     private(set) var sources: [Int32: Source] = [:]
     private(set) var timers: [BreakableTimer] = []
     private var closing: [() -> Void] = []
@@ -36,7 +36,7 @@ final class BreakableLoop: LoopDriver {
         let value = Atomic(false)
     }
 
-    init(_ bug: Bug? = nil) throws(IOError) {
+    init(_ bug: PlantedBug? = nil) throws(IOError) {
         linux_ignore_sigpipe()
         self.bug = bug
         bell = linux_eventfd()
