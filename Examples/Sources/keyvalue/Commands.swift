@@ -4,7 +4,11 @@ import ExampleSupport
 /// What the commands do, and what they answer: as Redis does, word for word where a client might look.
 extension Client {
     func perform(_ request: Span<UInt8>, _ arguments: [Range<Int>]) {
-        func word(_ index: Int) -> String { printable(request.extracting(arguments[index])).uppercased() }
+        func word(_ index: Int) -> String {
+            // Nothing that is no text is a word of ours.
+            guard let text = try? UTF8Span(validating: request.extracting(arguments[index])) else { return "" }
+            return String(copying: text).uppercased()
+        }
         func bytes(_ index: Int) -> [UInt8] { [UInt8](copying: request.extracting(arguments[index])) }
         func number(_ index: Int) -> Int? { integer(request.extracting(arguments[index])) }
         let name = word(0)

@@ -70,3 +70,16 @@ extension PlainClient {
         try expect(answer)
     }
 }
+
+extension PlainClient {
+    /// Whether something has come; takes nothing.
+    var isAnswered: Bool { ready(POLLIN, within: .zero) }
+
+    /// Waits until the kernel takes more; false if it does not in that time.
+    func hasRoom(within time: Duration) throws -> Bool { ready(POLLOUT, within: time) }
+
+    private func ready(_ events: Int32, within time: Duration) -> Bool {
+        var entry = pollfd(fd: descriptor, events: Int16(events), revents: 0)
+        return poll(&entry, 1, Int32(time / .milliseconds(1))) > 0
+    }
+}
