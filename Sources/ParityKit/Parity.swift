@@ -84,7 +84,7 @@ public enum Parity {
     }
 
     /// How many descriptors the process has open (proc(5)).
-    private static func openDescriptors() -> Int {
+    package static func openDescriptors() -> Int {
         guard let folder = unsafe opendir("/proc/self/fd") else { return 0 }
         defer { unsafe closedir(folder) }
         var count = 0

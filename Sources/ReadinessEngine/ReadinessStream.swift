@@ -199,11 +199,14 @@ internal import Glibc
 
     /// There is room in the kernel's buffer, or an error that the next send tells.
     private func sendQueue() {
+        let before = queue.byteCount
         for _ in 0..<Self.sendsPerTurn where !queue.isEmpty {
             let sent = queue.send(to: token.descriptor)
             if sent == -Int(EAGAIN) { break }
             if sent < 0 { return sendFailed(IOError(call: "sendmsg", errno: Int32(-sent))) }
         }
+        // Nothing has moved: told all the same, it would put off the write time-out.
+        if before > 0, queue.byteCount == before { return }
         if queue.isEmpty {
             mustQueue = state != .open
             do throws(IOError) {
