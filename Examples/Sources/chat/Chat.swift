@@ -162,10 +162,9 @@ final class Room {
 
     /// What others may be shown: no client writes escape sequences to another's terminal.
     private func printable(_ bytes: ArraySlice<UInt8>) -> String {
-        var text = String.UnicodeScalarView()
-        for scalar in String(decoding: bytes, as: UTF8.self).unicodeScalars {
-            text.append(scalar.properties.generalCategory == .control ? "?" : scalar)
-        }
-        return String(text)
+        let text = String(decoding: bytes, as: UTF8.self)
+        func isControl(_ scalar: Unicode.Scalar) -> Bool { scalar.value < 0x20 || (0x7f...0x9f).contains(scalar.value) }
+        guard text.unicodeScalars.contains(where: isControl) else { return text }
+        return String(String.UnicodeScalarView(text.unicodeScalars.map { isControl($0) ? "?" : $0 }))
     }
 }
