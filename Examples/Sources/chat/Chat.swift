@@ -12,8 +12,8 @@ private enum Limits {
     static let name = 20
     /// How long a client may take to say its name.
     static let naming = Duration.seconds(60)
-    /// How long everybody waits for a client that does not read.
-    static let patience = Duration.seconds(3)
+    /// Bytes that the kernel keeps for a client that does not read; its own choice would be megabytes.
+    static let sendBuffer = 64 * 1024
 }
 
 @main
@@ -23,13 +23,23 @@ struct Chat: ParsableCommand {
 
     @OptionGroup var options: ServerOptions
 
+    @Option(help: ArgumentHelp("Drop a client for which the others had to wait so long.", valueName: "seconds"))
+    var patience = 3.0
+
+    func validate() throws {
+        guard (0.1...60).contains(patience) else {
+            throw ValidationError("--patience \(patience) is not between 0.1 and 60 seconds")
+        }
+    }
+
     func run() throws {
         let loop = try EventLoop(engine: options.engine)
-        let room = Room(loop)
+        let room = Room(loop, patience: .seconds(patience))
         var listening = Listener.Options()
         listening.maxConnections = Limits.members
         listening.beyondMaxConnections = .refuse
         listening.connection.timeouts.read = Limits.naming
+        listening.connection.sendBufferSize = Limits.sendBuffer
         // A peer that vanished without a word is found out.
         listening.connection.keepAlive = .init()
         let listener = try loop.listen(on: options.address, options: listening, onConnection: room.enter)
@@ -61,11 +71,13 @@ final class Member {
 /// long is dropped.
 final class Room {
     private unowned let loop: EventLoop
+    private let patience: Duration
     private var members: [ObjectIdentifier: Member] = [:]
     private var slowCount = 0
 
-    init(_ loop: EventLoop) {
+    init(_ loop: EventLoop, patience: Duration) {
         self.loop = loop
+        self.patience = patience
     }
 
     func enter(_ connection: Connection) {
@@ -124,7 +136,7 @@ final class Room {
     private func send(_ text: String, to member: Member) {
         guard member.connection.write(text) == .saturated, member.patience == nil else { return }
         slowCount += 1
-        member.patience = loop.schedule(after: Limits.patience) { _ in member.connection.reset() }
+        member.patience = loop.schedule(after: patience) { _ in member.connection.reset() }
     }
 
     /// The client's queue is short again, or gone with the client.
@@ -150,10 +162,9 @@ final class Room {
 
     /// What others may be shown: no client writes escape sequences to another's terminal.
     private func printable(_ bytes: ArraySlice<UInt8>) -> String {
-        var text = String.UnicodeScalarView()
-        for scalar in String(decoding: bytes, as: UTF8.self).unicodeScalars {
-            text.append(scalar.properties.generalCategory == .control ? "?" : scalar)
-        }
-        return String(text)
+        let text = String(decoding: bytes, as: UTF8.self)
+        func isControl(_ scalar: Unicode.Scalar) -> Bool { scalar.value < 0x20 || (0x7f...0x9f).contains(scalar.value) }
+        guard text.unicodeScalars.contains(where: isControl) else { return text }
+        return String(String.UnicodeScalarView(text.unicodeScalars.map { isControl($0) ? "?" : $0 }))
     }
 }

@@ -78,16 +78,16 @@ final class Client {
 
     // MARK: Answers
 
-    func send(_ bytes: Span<UInt8>) {
-        if connection.write(bytes) == .saturated, state == .flowing { state = .saturated }
+    private func wrote(_ answer: WriteStatus) {
+        if answer == .saturated, state == .flowing { state = .saturated }
     }
 
     func reply(_ line: String) {
-        send("\(line)\r\n".utf8.span)
+        wrote(connection.write(line + "\r\n"))
     }
 
     func reply(_ number: Int) {
-        reply(":\(number)")
+        reply(":" + String(number))
     }
 
     func reply(error: String) {
@@ -96,8 +96,8 @@ final class Client {
 
     func reply(_ value: [UInt8]?) {
         guard let value else { return reply("$-1") }
-        reply("$\(value.count)")
-        send(value.span)
-        reply("")
+        reply("$" + String(value.count))
+        wrote(connection.write(value))
+        wrote(connection.write("\r\n" as StaticString))
     }
 }

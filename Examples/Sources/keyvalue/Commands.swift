@@ -4,31 +4,36 @@ import ExampleSupport
 /// What the commands do, and what they answer: as Redis does, word for word where a client might look.
 extension Client {
     func perform(_ request: Span<UInt8>, _ arguments: [Range<Int>]) {
-        func word(_ index: Int) -> String { printable(request.extracting(arguments[index])).uppercased() }
+        func word(_ index: Int) -> String {
+            // Nothing that is no text is a word of ours.
+            guard let text = try? UTF8Span(validating: request.extracting(arguments[index])) else { return "" }
+            return String(copying: text).uppercased()
+        }
         func bytes(_ index: Int) -> [UInt8] { [UInt8](copying: request.extracting(arguments[index])) }
+        func key(_ index: Int) -> Key { Key(bytes: bytes(index)) }
         func number(_ index: Int) -> Int? { integer(request.extracting(arguments[index])) }
         let name = word(0)
         switch (name, arguments.count) {
-        case ("GET", 2): reply(store[bytes(1)])
-        case ("SET", 3): set(bytes(1), to: bytes(2))
+        case ("GET", 2): reply(store[key(1)])
+        case ("SET", 3): set(key(1), to: bytes(2))
         case ("SET", 5) where ["EX", "PX"].contains(word(3)):
             guard let time = number(4) else { return reply(error: "value is not an integer or out of range") }
             guard let delay = Self.delay(time, inSeconds: word(3) == "EX"), time > 0 else {
                 return reply(error: "invalid expire time in 'set' command")
             }
-            if set(bytes(1), to: bytes(2)) { store.expire(bytes(1), after: delay) }
+            if set(key(1), to: bytes(2)) { store.expire(key(1), after: delay) }
         case ("SET", 4...): reply(error: "syntax error")
-        case ("DEL", 2...): reply((1..<arguments.count).count { store.remove(bytes($0)) })
-        case ("EXISTS", 2...): reply((1..<arguments.count).count { store[bytes($0)] != nil })
-        case ("INCR", 2): increment(bytes(1))
+        case ("DEL", 2...): reply((1..<arguments.count).count { store.remove(key($0)) })
+        case ("EXISTS", 2...): reply((1..<arguments.count).count { store[key($0)] != nil })
+        case ("INCR", 2): increment(key(1))
         case ("EXPIRE", 3):
             guard let time = number(2) else { return reply(error: "value is not an integer or out of range") }
             guard let delay = Self.delay(time, inSeconds: true) else {
                 return reply(error: "invalid expire time in 'expire' command")
             }
-            expire(bytes(1), after: delay)
+            expire(key(1), after: delay)
         case ("TTL", 2):
-            let key = bytes(1)
+            let key = key(1)
             guard store[key] != nil else { return reply(-2) }
             // To the nearest second.
             reply(store.timeLeft(key).map { Int(($0 + .milliseconds(500)).components.seconds) } ?? -1)
@@ -58,13 +63,13 @@ extension Client {
     }
 
     @discardableResult
-    private func set(_ key: [UInt8], to value: [UInt8]) -> Bool {
+    private func set(_ key: Key, to value: [UInt8]) -> Bool {
         let isSet = store.set(key, to: value)
         reply(isSet ? "+OK" : Self.outOfMemory)
         return isSet
     }
 
-    private func increment(_ key: [UInt8]) {
+    private func increment(_ key: Key) {
         let value = store[key] ?? [UInt8(ascii: "0")]
         guard let number = integer(value.span) else { return reply(error: "value is not an integer or out of range") }
         let (sum, isTooMuch) = number.addingReportingOverflow(1)
@@ -74,7 +79,7 @@ extension Client {
     }
 
     /// A time that has passed removes the key at once.
-    private func expire(_ key: [UInt8], after delay: Duration) {
+    private func expire(_ key: Key, after delay: Duration) {
         guard store[key] != nil else { return reply(0) }
         if delay > .zero { store.expire(key, after: delay) } else { store.remove(key) }
         reply(1)

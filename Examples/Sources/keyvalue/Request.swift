@@ -36,8 +36,10 @@ struct Request {
         let count = try count(bytes, line, in: Int.min...Self.mostArguments, "invalid multibulk length")
         while arguments.count < count {
             guard let line = try nextLine(bytes, ifTooLong: "too big bulk count string") else { return false }
-            let mark = line.isEmpty ? " " : printable(bytes.extracting(line.lowerBound..<line.lowerBound + 1))
-            guard mark == "$" else { throw Malformed(text: "expected '$', got '\(mark)'") }
+            guard !line.isEmpty, bytes[line.lowerBound] == UInt8(ascii: "$") else {
+                let found = line.isEmpty ? " " : printable(bytes.extracting(line.lowerBound..<line.lowerBound + 1))
+                throw Malformed(text: "expected '$', got '\(found)'")
+            }
             let most = min(Self.longestArgument, Self.longest - length)
             let end = length + (try self.count(bytes, line, in: 0...most, "invalid bulk length"))
             guard bytes.count >= end + 2 else { return false }

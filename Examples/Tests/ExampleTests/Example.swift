@@ -1,5 +1,6 @@
 import CallbackServer
 import ExampleTestSupport
+import Foundation
 import Glibc
 import Testing
 
@@ -69,4 +70,34 @@ extension PlainClient {
         try send(question)
         try expect(answer)
     }
+}
+
+extension PlainClient {
+    /// Whether something has come; takes nothing.
+    var isAnswered: Bool { isReady(POLLIN, within: .zero) }
+
+    /// Sends this over and over until the peer takes no more, and gives how many bytes that were; throws beyond `most`.
+    ///
+    /// A peer that takes none for a fifth of a second has stopped. One that is only slow makes a check weaker, and
+    /// fails no test.
+    func sendUntilFull(_ bytes: [UInt8], most: Int) throws -> Int {
+        var sent = 0
+        repeat {
+            sent += try sendSome(bytes)
+            try #require(sent < most, "the peer takes whatever comes")
+        } while isReady(POLLOUT, within: .milliseconds(200))
+        return sent
+    }
+
+    private func isReady(_ events: Int32, within time: Duration) -> Bool {
+        var entry = pollfd(fd: descriptor, events: Int16(events), revents: 0)
+        return poll(&entry, 1, Int32(time / .milliseconds(1))) > 0
+    }
+}
+
+/// The most memory that the process has had in RAM so far, in bytes: VmHWM of /proc/PID/status (proc(5)).
+func peakResidentBytes(of child: ChildProcess) throws -> Int {
+    let status = try String(contentsOfFile: "/proc/\(child.pid)/status", encoding: .utf8)
+    let match = try #require(status.firstMatch(of: /VmHWM:\s+(\d+) kB/))
+    return try #require(Int(match.output.1)) << 10
 }
