@@ -12,7 +12,7 @@ struct `The documentation` {
         let child = try ChildProcess(
             projectFolder + ".ci/build-docs", [build, directory.path],
             environment: ["SWIFTC": try ChildProcess.pathOfTool("swiftc")])
-        let status = try child.waitForExit(timeLimit: .seconds(120))
+        let status = try child.waitForExit(timeLimit: .seconds(600))
         #expect(status == .exited(0), "\(child.standardOutputText)\(child.standardErrorText)")
 
         for module in ["CallbackServer", "ParityKit"] {

@@ -17,11 +17,11 @@ struct `Every page` {
     }
 
     @Test func `names files that are there`() throws {
-        let pathInProject = /(?:\b(?:Sources|Tests|Vendor-notes|Benchmarks|Examples)|\.ci)\/[\w\/.+-]*\w/
+        let pathInProject = /(?:^|[^\w\/])((?:Sources|Tests|Vendor-notes|Benchmarks|Examples|\.ci)\/[\w\/.+-]*\w)/
         for page in try Page.all() {
             for (index, line) in page.lines.enumerated() {
                 for match in line.matches(of: pathInProject) {
-                    let path = String(match.output)
+                    let path = String(match.output.1)
                     #expect(page.meanings(of: path).contains(where: isThere), "\(page.path):\(index + 1) names \(path)")
                 }
             }

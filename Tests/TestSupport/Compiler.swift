@@ -50,7 +50,7 @@ public struct Compiler {
     public func compile(_ files: [String]) throws -> (isAccepted: Bool, output: String) {
         for (index, text) in files.enumerated() { try write(text, to: path(index)) }
         let child = try ChildProcess(swiftc, options + files.indices.map(path))
-        let status = try child.waitForExit(timeLimit: .seconds(120))
+        let status = try child.waitForExit(timeLimit: .seconds(600))
         return (status == .exited(0), child.standardErrorText)
     }
 
