@@ -77,6 +77,9 @@ let package = Package(
             dependencies: ["ParityKit", "CallbackServer", "CallbackModel", "parity", "Breakable", "TestSupport"],
             swiftSettings: testing),
         .testTarget(name: "MisuseTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
+        .testTarget(
+            name: "DocumentationTests", dependencies: ["CallbackServer", "ParityKit", "TestSupport"],
+            swiftSettings: testing),
         .testTarget(name: "TidyTests", dependencies: ["TestSupport"], swiftSettings: testing),
     ]
 )

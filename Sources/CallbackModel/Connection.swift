@@ -44,7 +44,7 @@
     }
 
     /// After a write answered ``WriteStatus/saturated``: the queue has fallen to the low water mark. Runs once
-    /// for each time the high water mark was reached.
+    /// for each time the high water mark was reached, also after ``end()``, but not after ``close()``.
     public var onDrain: ((Connection) -> Void)? {
         get { drainCallback }
         set { if lifecycle != .closed { drainCallback = newValue } }
@@ -354,10 +354,9 @@ extension Connection {
         if cause == nil, output == .open { cause = .peerClosed }
         if let onEnd = rare?.onEnd { core.perform(.end) { onEnd(self) } }
         endPipe()
+        closeIfEnded()
         guard lifecycle == .open else { return }
-        if output == .ended {
-            closeDriver()
-        } else if output == .open, !sharedOptions.value.allowsHalfOpen, !isPipeTarget {
+        if output == .open, !sharedOptions.value.allowsHalfOpen, !isPipeTarget {
             end()
         }
     }

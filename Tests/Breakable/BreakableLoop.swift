@@ -16,7 +16,6 @@ final class BreakableLoop: LoopDriver {
     private var turns: UInt64 = 0
     private var startCount: UInt64 = 0
     private let bell: Int32
-    private let wakes = Wakes()
     private var working: [Work] = []
     /// Counts the calls that a signal would have interrupted: every seventh.
     private var calls = 0
@@ -35,11 +34,6 @@ final class BreakableLoop: LoopDriver {
 
     private final class Done: Sendable {
         let value = Atomic(false)
-    }
-
-    /// Wakes that a buggy loop forgets.
-    private final class Wakes: Sendable {
-        let count = Atomic(0)
     }
 
     init(_ bug: PlantedBug? = nil) throws(IOError) {
@@ -108,7 +102,7 @@ final class BreakableLoop: LoopDriver {
         if descriptor == bell {
             var count: UInt64 = 0
             _ = read(bell, &count, 8)
-            if bug == .wakeIsLost, wakes.count.wrappingAdd(1, ordering: .relaxed).newValue % 2 == 1 { return }
+            if bug == .wakeIsLost { return }
             core?.woken()
             return
         }

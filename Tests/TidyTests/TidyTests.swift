@@ -68,20 +68,6 @@ import Testing
         }
     }
 
-    @Test func `every file that a page names is there`() throws {
-        for page in ["README.md", "CONTRIBUTING.md", "Vendor-notes/libuv.md", "Vendor-notes/chapter-errata.md"] {
-            guard let text = try? String(contentsOfFile: root + page, encoding: .utf8) else {
-                Issue.record("\(page) is missing")
-                continue
-            }
-            for match in text.matches(of: /\b(?:Sources|Tests|Vendor-notes|Benchmarks)\/[A-Za-z0-9_\/.+-]*[A-Za-z0-9]/)
-            {
-                let path = String(match.output)
-                #expect(FileManager.default.fileExists(atPath: root + path), "\(page) names \(path)")
-            }
-        }
-    }
-
     @Test func `the contract's table has every clause and names files that are there`() throws {
         let page = "Sources/CallbackServer/CallbackServer.docc/CallbackContract.md"
         let text = try String(contentsOfFile: root + page, encoding: .utf8)

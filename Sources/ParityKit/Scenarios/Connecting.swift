@@ -47,7 +47,8 @@ extension Scenario {
             expected: [
                 Expectation(
                     received: .exactly(.pattern(30, count: 200_000)), ended: true, closing: .localClose,
-                    peer: .exactly(.pattern(30, count: 200_000)), .end)
+                    peer: .exactly(.pattern(30, count: 200_000)), .end
+                ).with { $0.isDrained = true }
             ]),
         Scenario(
             "tcp_close_while_connecting", source: "libuv documentation, uv_close: pending requests end with it",
