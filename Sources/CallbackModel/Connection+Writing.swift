@@ -147,8 +147,9 @@ extension Connection {
     }
 
     /// The engine calls this when bytes of its queue could not be sent; `send` answers with its own failures.
-    func queueFailed(_ error: IOError) {
-        bytesUnsent += UInt64(queuedByteCount)
+    func queueFailed(_ error: IOError, unsent: Int?) {
+        // Some of the queue may have left since the engine last told.
+        bytesUnsent += UInt64(min(unsent ?? queuedByteCount, queuedByteCount))
         setQueuedByteCount(0)
         writeFailed(error)
     }

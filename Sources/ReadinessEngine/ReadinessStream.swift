@@ -184,8 +184,11 @@ internal import Glibc
         do throws(IOError) {
             try wait(for: .writable, true)
         } catch {
-            poison()
-            return -Int(error.errno)
+            // Told later: an error as the answer would say that none of these bytes has left.
+            state = .poisoned
+            loop.tellLater { [self] in
+                if state == .poisoned { sendFailed(error) }
+            }
         }
         return queue.byteCount
     }
@@ -221,10 +224,11 @@ internal import Glibc
     }
 
     private func sendFailed(_ error: IOError) {
+        let unsent = queue.byteCount
         poison()
         // Nothing is left to be written, and a descriptor with an error would be reported for ever.
         try? wait(for: .writable, false)
-        queueFailed(error)
+        queueFailed(error, unsent: unsent)
     }
 
     // MARK: Closing
