@@ -51,7 +51,8 @@ let package = Package(
         .executableTarget(
             name: "parity",
             dependencies: [
-                "CallbackServer", "ParityKit", "FaultKit", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "CallbackServer", "ParityKit", "FaultKit",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
 
@@ -74,7 +75,9 @@ let package = Package(
             path: "Tests/Breakable", swiftSettings: testing),
         .testTarget(
             name: "ParityKitTests",
-            dependencies: ["ParityKit", "CallbackServer", "CallbackModel", "parity", "Breakable", "TestSupport"],
+            dependencies: [
+                "ParityKit", "FaultKit", "CallbackServer", "CallbackModel", "parity", "Breakable", "TestSupport",
+            ],
             swiftSettings: testing),
         .testTarget(name: "MisuseTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
         .testTarget(

@@ -176,6 +176,8 @@ int listen(int descriptor, int backlog) {
 int epoll_ctl(int set, int operation, int descriptor, struct epoll_event *event) {
     REAL(epoll_ctl)
     if (event != NULL && event->events & (EPOLLET | EPOLLONESHOT)) forbid_cut_waits();
+    // Never what only takes away: no kernel refuses that.
+    if (operation != EPOLL_CTL_DEL && meets_failure(CALL_EPOLL_CTL, descriptor, NULL, 0)) return -1;
     return real(set, operation, descriptor, event);
 }
 

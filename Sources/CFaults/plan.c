@@ -36,13 +36,13 @@ static atomic_bool has_edges;
 static bool hits_all_threads = true;
 static _Thread_local bool is_armed;
 
-static const char *const call_names[CALLS] = {"read", "write", "accept", "socket", "bind", "listen", "wait"};
+static const char *const call_names[CALLS] = {"read", "write", "accept", "socket", "bind", "listen", "epoll_ctl", "wait"};
 static const char *const fault_names[FAULTS] = {"short", "EINTR", "EAGAIN", "ECONNABORTED", "one-event", "hard"};
 
 static const struct { const char *name; int number; } errors[] = {
     {"ECONNRESET", ECONNRESET}, {"ETIMEDOUT", ETIMEDOUT}, {"EPIPE", EPIPE},   {"ENOMEM", ENOMEM},
     {"ENOBUFS", ENOBUFS},       {"EMFILE", EMFILE},       {"ENFILE", ENFILE}, {"EPROTO", EPROTO},
-    {"EADDRINUSE", EADDRINUSE},
+    {"EADDRINUSE", EADDRINUSE}, {"ENOSPC", ENOSPC},
 };
 
 // MARK: - The plan
@@ -198,7 +198,7 @@ bool meets_failure(enum call call, int descriptor, size_t *size, int flags) {
         if (plan.call != call || !is_stream(descriptor) || !is_due()) return false;
         return fails_with(plan.error, call, FAULT_HARD);
     }
-    if (!is_hit(MODE_SOFT) || call == CALL_BIND || call == CALL_LISTEN) return false;
+    if (!is_hit(MODE_SOFT) || (size == NULL && call != CALL_ACCEPT)) return false;
     if (draw(plan.every) != 0 || !is_stream(descriptor)) return false;
     switch (draw(3)) {
     case 0: return fails_with(EINTR, call, FAULT_EINTR);

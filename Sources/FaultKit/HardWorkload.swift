@@ -127,14 +127,23 @@ extension HardWorkload {
             var opened = 0
             var closed = 0
             var failed = 0
+            var bytesWritten: UInt64 = 0
         }
 
         private let counts = Mutex(Counts())
 
         func opened(_ connection: Connection) {
             counts.withLock { $0.opened += 1 }
-            connection.onClose = { _, _ in self.counts.withLock { $0.closed += 1 } }
+            connection.onClose = { connection, _ in
+                let written = connection.bytesWritten
+                self.counts.withLock { counts in
+                    counts.closed += 1
+                    counts.bytesWritten += written
+                }
+            }
         }
+
+        var bytesWritten: UInt64 { counts.withLock { $0.bytesWritten } }
 
         func failed() { counts.withLock { $0.failed += 1 } }
 

@@ -38,9 +38,14 @@ struct `Faults` {
         #expect(status == .exited(0), "\(output)")
     }
 
-    @Test(arguments: Engine.allCases)
-    func `that end a call leave a prefix, one onClose and no descriptor`(engine: Engine) throws {
-        let (status, output) = try run(["--faults", "hard", "--engine", engine.rawValue, "--count", "3"])
+    @Test(arguments: Engine.allCases, [(HardWorkload.echo, 8), (.unix, 2), (.clients, 2)])
+    func `that end a call leave a prefix, one onClose and no descriptor`(
+        engine: Engine, size: (workload: HardWorkload, count: Int)
+    ) throws {
+        let (status, output) = try run([
+            "--faults", "hard", "--engine", engine.rawValue, "--workload", size.workload.rawValue, "--count",
+            "\(size.count)",
+        ])
         #expect(status == .exited(0), "\(output)")
     }
 

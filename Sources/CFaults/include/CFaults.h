@@ -8,7 +8,8 @@
 //     hard call=write errno=ENOMEM at=3 for-ever
 //     off
 //
-// The calls are read, write, accept, socket, bind and listen, each with its relatives (recv, sendmsg, accept4, ...).
+// The calls are read, write, accept, socket, bind, listen and epoll_ctl (but to delete), each with its relatives (recv,
+// sendmsg, accept4, ...).
 // Whatever is no stream socket is left alone: a fault on a pipe of the program's own would prove nothing.
 //
 // EAGAIN and a wait cut to one event are only fair to a program that waits level-triggered (epoll(7)); once epoll_ctl
