@@ -76,8 +76,8 @@ extension PlainClient {
 }
 
 extension PlainClient {
-    /// Whether something has come; takes nothing.
-    var isAnswered: Bool { isReady(POLLIN, within: .zero) }
+    /// Whether something comes within that time; takes nothing.
+    func isAnswered(within time: Duration) -> Bool { isReady(POLLIN, within: time) }
 
     /// Sends this over and over until the peer takes no more, and gives how many bytes that were; throws beyond `most`.
     ///
