@@ -59,5 +59,8 @@ let package = Package(
             name: "bench",
             dependencies: ["BenchmarkKit", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             swiftSettings: strictSwift),
+        .testTarget(
+            name: "BenchmarkTests", dependencies: ["BenchmarkKit"],
+            swiftSettings: [.treatAllWarnings(as: .error)]),
     ]
 )

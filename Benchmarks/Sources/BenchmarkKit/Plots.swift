@@ -161,6 +161,10 @@ struct Chart {
         curves.append((title, points, color, hasDots))
     }
 
+    private func place(_ point: (Double, Double)) -> (x: Double, y: Double) {
+        (place(point.0, on: x, left, width), place(point.1, on: y, top + height, -height))
+    }
+
     private func place(_ value: Double, on axis: Axis, _ start: Double, _ length: Double) -> Double {
         start + (value - axis.least) / max(axis.most - axis.least, .leastNormalMagnitude) * length
     }
@@ -186,7 +190,7 @@ struct Chart {
         }
         svg.line((left, top + height), (left + width, top + height), stroke: Ink.faint)
         for curve in curves {
-            let points = curve.points.map { (x: place($0.0, on: x, left, width), y: place($0.1, on: y, top + height, -height)) }
+            let points = curve.points.map(place)
             svg.curve(points, stroke: curve.color, width: 2.4)
             if curve.hasDots { for point in points { svg.dot(x: point.x, y: point.y, radius: 3.6, fill: curve.color) } }
         }
@@ -197,13 +201,11 @@ struct Chart {
     /// Beside the end of each curve, moved apart where they would cover each other.
     private func writeNames(into svg: inout SVG) {
         let ends = curves.compactMap { curve in
-            curve.points.last.map { end in
-                (curve.title, curve.color, x: place(end.0, on: x, left, width), y: place(end.1, on: y, top + height, -height))
-            }
-        }.sorted { $0.y < $1.y }
+            curve.points.last.map { (title: curve.title, color: curve.color, at: place($0)) }
+        }.sorted { $0.at.y < $1.at.y }
         var free = top - 10
         var places = ends.map { end -> Double in
-            free = max(end.y, free + 16)
+            free = max(end.at.y, free + 16)
             return free
         }
         // Whoever was pushed below the axis pushes back.
@@ -212,8 +214,8 @@ struct Chart {
             places[index] = min(places[index], limit)
             limit = places[index] - 16
         }
-        for (end, at) in zip(ends, places) {
-            svg.write(end.0, x: end.x + 10, y: at + 4, fill: end.1, isBold: true)
+        for (end, y) in zip(ends, places) {
+            svg.write(end.title, x: end.at.x + 10, y: y + 4, fill: end.color, isBold: true)
         }
     }
 }

@@ -41,9 +41,15 @@ package struct WorkloadResult: Codable, Sendable {
         package let server: String
         package let title: String
         /// For each column, a number for each round.
-        package var samples: [String: [Double]] = [:]
+        package var samples: [String: [Double]]
         package var latencyCurve: [CurvePoint] = []
         package var failure: String?
+
+        package init(server: String, title: String, samples: [String: [Double]] = [:]) {
+            self.server = server
+            self.title = title
+            self.samples = samples
+        }
     }
 
     package init(id: String, title: String, columns: [Column], rows: [Row] = []) {
@@ -90,5 +96,18 @@ package struct Machine: Codable, Sendable {
     package let libuv: String
     package let swift: String
     package let date: String
+    /// Load averages before the run.
     package let load: String
+
+    package init(
+        processor: String, cores: Int, kernel: String, libuv: String, swift: String, date: String, load: String
+    ) {
+        self.processor = processor
+        self.cores = cores
+        self.kernel = kernel
+        self.libuv = libuv
+        self.swift = swift
+        self.date = date
+        self.load = load
+    }
 }

@@ -31,7 +31,8 @@ struct SVG {
                 + " rx=\"\(n(radius))\" fill=\"\(fill)\"/>")
     }
 
-    mutating func line(_ from: (x: Double, y: Double), _ to: (x: Double, y: Double), stroke: String, width: Double = 1) {
+    mutating func line(_ from: (x: Double, y: Double), _ to: (x: Double, y: Double), stroke: String, width: Double = 1)
+    {
         elements.append(
             "<line x1=\"\(n(from.x))\" y1=\"\(n(from.y))\" x2=\"\(n(to.x))\" y2=\"\(n(to.y))\""
                 + " stroke=\"\(stroke)\" stroke-width=\"\(n(width))\"/>")

@@ -92,7 +92,8 @@ package struct Programs: Sendable {
             Server(
                 id: "uvloop", title: "uvloop", isPeer: true, command: { ["python3", uvloop, $0.rawValue] },
                 versionCommand: [
-                    "python3", "-c", "import sys, uvloop; print(uvloop.__version__, 'on Python', sys.version.split()[0])",
+                    "python3", "-c",
+                    "import sys, uvloop; print(uvloop.__version__, 'on Python', sys.version.split()[0])",
                 ]),
             Server(
                 id: "go", title: "Go", isPeer: true, command: { [goProgram, $0.rawValue] },

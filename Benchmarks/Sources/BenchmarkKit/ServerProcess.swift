@@ -18,7 +18,9 @@ package final class ServerProcess {
         var process: pid_t = 0
         var output: Int32 = -1
         let error = process_start(&arguments, Int32(core), &process, &output)
-        guard error == 0 else { throw BenchmarkError("\(command[0]) does not start: \(String(cString: strerror(error)))") }
+        guard error == 0 else {
+            throw BenchmarkError("\(command[0]) does not start: \(String(cString: strerror(error)))")
+        }
         self.name = name
         self.process = process
         self.output = output

@@ -28,7 +28,14 @@ package struct Column: Codable, Sendable {
     package let id: String
     package let title: String
     package let unit: String
-    package var isBetterWhenHigher = false
+    package let isBetterWhenHigher: Bool
+
+    package init(id: String, title: String, unit: String, isBetterWhenHigher: Bool = false) {
+        self.id = id
+        self.title = title
+        self.unit = unit
+        self.isBetterWhenHigher = isBetterWhenHigher
+    }
 }
 
 /// What one run against one server gave: a number for each column, and perhaps the distribution behind them.

@@ -36,6 +36,10 @@ static void become(char *const arguments[], int core, int output, int failures, 
     // The parent may have ended before that.
     if (getppid() != parent) _exit(127);
     process_pin(core);
+    // A thread of whatever started this process may have blocked SIGTERM.
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
     dup2(output, STDOUT_FILENO);
     execvp(arguments[0], arguments);
     int error = errno;

@@ -99,7 +99,7 @@ struct `Chat` {
         let notice = "* stuck was too slow\n"
         let expected = String(repeating: "<bob> " + line, count: count)
         let reader = onThread { try ann.receive(exactly: expected.utf8.count + notice.utf8.count) }
-        var heard = String(decoding: try reader.value(timeLimit: .seconds(60)), as: UTF8.self)
+        var heard = String(decoding: try reader.value(timeLimit: Example.patience), as: UTF8.self)
         // Somewhere between two lines.
         if let place = heard.range(of: notice) { heard.removeSubrange(place) }
         #expect(heard == expected)

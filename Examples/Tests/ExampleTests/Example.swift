@@ -9,6 +9,9 @@ struct Example {
     let child: ChildProcess
     let port: UInt16
 
+    /// For what would never end: no machine is that slow.
+    static let patience = Duration.seconds(120)
+
     /// Starts the program and waits until it listens.
     init(_ name: String, _ engine: Engine, _ arguments: [String] = []) throws {
         child = try Self.start(name, ["--engine", engine.rawValue, "--port", "0"] + arguments)
@@ -23,7 +26,7 @@ struct Example {
     }
 
     func client(receiveBuffer: Int32? = nil) throws -> PlainClient {
-        try PlainClient(port: port, receiveBuffer: receiveBuffer)
+        try PlainClient(port: port, receiveBuffer: receiveBuffer, timeLimit: Self.patience)
     }
 
     /// Ends the server with SIGTERM: it drains and exits with 0.
@@ -48,7 +51,7 @@ func tool(_ name: String) throws -> String {
 
 /// Runs an installed program with this input, until it ends; gives what it wrote to standard output.
 func run(
-    _ name: String, _ arguments: [String], input: String = "", status: Int32 = 0, timeLimit: Duration = .seconds(30)
+    _ name: String, _ arguments: [String], input: String = "", status: Int32 = 0, timeLimit: Duration = Example.patience
 ) throws -> String {
     let child = try ChildProcess(try tool(name), arguments)
     try child.standardInput.send(input)
@@ -73,8 +76,8 @@ extension PlainClient {
 }
 
 extension PlainClient {
-    /// Whether something has come; takes nothing.
-    var isAnswered: Bool { isReady(POLLIN, within: .zero) }
+    /// Whether something comes within that time; takes nothing.
+    func isAnswered(within time: Duration) -> Bool { isReady(POLLIN, within: time) }
 
     /// Sends this over and over until the peer takes no more, and gives how many bytes that were; throws beyond `most`.
     ///
