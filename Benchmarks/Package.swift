@@ -35,6 +35,14 @@ let package = Package(
             // The settings under which the documentation promises that a server compiles.
             swiftSettings: [.strictMemorySafety(), .treatAllWarnings(as: .error)]),
         .executableTarget(
+            name: "endurance",
+            dependencies: [
+                .product(name: "CallbackServer", package: "CallbackServer"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Histogram", package: "hdrhistogram-swift"),
+            ],
+            swiftSettings: [.treatAllWarnings(as: .error)]),
+        .executableTarget(
             name: "fan-out-libuv-c", cSettings: strictC, linkerSettings: [.linkedLibrary("uv")]),
         .executableTarget(
             name: "echo-nio",

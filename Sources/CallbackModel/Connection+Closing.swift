@@ -89,7 +89,13 @@ extension Connection {
         guard output == .ending else { return }
         if let error { return writeFailed(error) }
         output = .ended
-        if input == .ended, lifecycle == .open { closeDriver() }
+        closeIfEnded()
+    }
+
+    /// Closes when both sides have finished, after what a flush owed is delivered.
+    func closeIfEnded() {
+        guard input == .ended, output == .ended, lifecycle == .open, !watch.contains(.putOff) else { return }
+        closeDriver()
     }
 
     // MARK: The end

@@ -114,17 +114,19 @@ extension Connection {
             opened()
         }
         deliverProgress()
+        closeIfEnded()
     }
 
     private func deliverProgress() {
         // Before `onOpen` nothing is told; `opened` looks again.
         guard lifecycle != .closed, lifecycle != .connecting else { return }
         if watch.contains(.completions) { deliverCompletions(upTo: bytesWritten, .sent) }
-        guard watch.contains(.saturated), output == .open || output == .ending else { return }
+        // Also after `end()`: whoever paused until the queue is short would never read the peer's FIN.
+        guard watch.contains(.saturated), output != .closed else { return }
         guard bufferedByteCount <= sharedOptions.value.lowWaterMark else { return }
         watch.remove(.saturated)
         resumePipeSource()
-        if output == .open, let onDrain = drainCallback { core.perform(.drain) { onDrain(self) } }
+        if let onDrain = drainCallback { core.perform(.drain) { onDrain(self) } }
     }
 
     /// A long write is one step to the engine, told when it is done: how far it is shows only in the driver.
@@ -145,8 +147,9 @@ extension Connection {
     }
 
     /// The engine calls this when bytes of its queue could not be sent; `send` answers with its own failures.
-    func queueFailed(_ error: IOError) {
-        bytesUnsent += UInt64(queuedByteCount)
+    func queueFailed(_ error: IOError, unsent: Int?) {
+        // Some of the queue may have left since the engine last told.
+        bytesUnsent += UInt64(min(unsent ?? queuedByteCount, queuedByteCount))
         setQueuedByteCount(0)
         writeFailed(error)
     }

@@ -44,7 +44,7 @@
     }
 
     /// After a write answered ``WriteStatus/saturated``: the queue has fallen to the low water mark. Runs once
-    /// for each time the high water mark was reached.
+    /// for each time the high water mark was reached, also after ``end()``, but not after ``close()``.
     public var onDrain: ((Connection) -> Void)? {
         get { drainCallback }
         set { if lifecycle != .closed { drainCallback = newValue } }
@@ -198,6 +198,8 @@
     @safe @exclusivity(unchecked) public internal(set) var bytesRead: UInt64 = 0
 
     /// Written bytes that were dropped: by ``reset()``, a failure or a passed time-out. Final in `onClose`.
+    ///
+    /// At most so many: libuv does not tell how much of a queued write that failed had left before.
     public internal(set) var bytesUnsent: UInt64 {
         get { rare?.bytesUnsent ?? 0 }
         set { if newValue > 0 { needRare().bytesUnsent = newValue } }
@@ -354,10 +356,9 @@ extension Connection {
         if cause == nil, output == .open { cause = .peerClosed }
         if let onEnd = rare?.onEnd { core.perform(.end) { onEnd(self) } }
         endPipe()
+        closeIfEnded()
         guard lifecycle == .open else { return }
-        if output == .ended {
-            closeDriver()
-        } else if output == .open, !sharedOptions.value.allowsHalfOpen, !isPipeTarget {
+        if output == .open, !sharedOptions.value.allowsHalfOpen, !isPipeTarget {
             end()
         }
     }

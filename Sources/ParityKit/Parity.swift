@@ -28,6 +28,8 @@ public struct Outcome: Sendable {
     public let violations: [String]
     /// How long it took.
     public let duration: Duration
+    /// What all peers received together.
+    package let peerByteCount: UInt64
 }
 
 /// What all participants made of a scenario.
@@ -80,11 +82,12 @@ public enum Parity {
         guard let last else { preconditionFailure("no run is made") }
         return Outcome(
             participant: last.participant, transcript: last.transcript,
-            violations: last.violations + ["clause 16: \(left) descriptors were left open"], duration: last.duration)
+            violations: last.violations + ["clause 16: \(left) descriptors were left open"], duration: last.duration,
+            peerByteCount: last.peerByteCount)
     }
 
     /// How many descriptors the process has open (proc(5)).
-    private static func openDescriptors() -> Int {
+    package static func openDescriptors() -> Int {
         guard let folder = unsafe opendir("/proc/self/fd") else { return 0 }
         defer { unsafe closedir(folder) }
         var count = 0
@@ -119,6 +122,7 @@ public enum Parity {
         }
         return Outcome(
             participant: participant.name, transcript: transcript, violations: verdict.violations,
-            duration: ContinuousClock.now - start)
+            duration: ContinuousClock.now - start,
+            peerByteCount: outcomes.values.reduce(0) { $0 + UInt64($1.digest.count) })
     }
 }

@@ -1,0 +1,105 @@
+import ArgumentParser
+import CallbackServer
+import Foundation
+
+/// The server under load, started by the command itself: it echoes, counts, and tells its counts when asked.
+///
+/// Standard input is a socket: a byte there asks for the counts, its end ends the server. SIGTERM drains.
+struct Serve: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "The server that the runs load; started by them.", shouldDisplay: false)
+
+    @Option var engine = Engine.libuv
+    /// The limit of descriptors of this process (RLIMIT_NOFILE).
+    @Option var descriptors: Int?
+    /// The kernel's buffers of each connection, in bytes; nothing for its own choice.
+    @Option var kernelBuffers: Int?
+    /// A fault to show that the runs can fail.
+    @Option(name: .customLong("break")) var fault: Fault?
+
+    func run() throws {
+        if let descriptors { try setDescriptorLimit(descriptors) }
+        let loop = try EventLoop(engine: engine)
+        let server = try EchoServer(loop, fault, kernelBuffers)
+        try server.begin(control: dup(STDIN_FILENO))
+        try loop.run()
+    }
+}
+
+/// An echo server in which every client and byte is counted.
+final class EchoServer {
+    private let loop: EventLoop
+    private let fault: Fault?
+    private let kernelBuffers: Int?
+    private var counts = ServerCounts()
+    private var listener: Listener?
+    private var isOver = false
+
+    /// How long the clients have to finish after SIGTERM.
+    private static let drainLimit: Duration = .seconds(20)
+    /// As many as the kernel keeps (net.core.somaxconn), since clients come in thousands.
+    private static let backlog = 4_096
+
+    init(_ loop: EventLoop, _ fault: Fault?, _ kernelBuffers: Int?) throws(IOError) {
+        self.loop = loop
+        self.kernelBuffers = kernelBuffers
+        self.fault = fault
+    }
+
+    /// Listens, and says where on the control socket.
+    func begin(control descriptor: Int32) throws(IOError) {
+        var options = Listener.Options()
+        options.backlog = Self.backlog
+        options.connection.sendBufferSize = kernelBuffers
+        options.connection.receiveBufferSize = kernelBuffers
+        let listener = try loop.listen(on: .ipv4("127.0.0.1", port: 0), options: options) { [unowned self] in
+            serve($0)
+        }
+        listener.onShed = { [unowned self] _, shed in
+            counts.shed["\(shed.cause)", default: 0] += fault == .miscountsShed ? shed.count + 1 : shed.count
+        }
+        listener.onError = { [unowned self] _, _ in counts.acceptErrors += 1 }
+        self.listener = listener
+        let control = try loop.adopt(connected: descriptor)
+        control.onData = { [unowned self] control, _ in tellCounts(control) }
+        control.onEnd = { [unowned self] _ in if !isOver { loop.stop() } }
+        try loop.onSignal(.terminate) { [unowned self] watcher in
+            if fault == .endsAtOnce { return loop.stop() }
+            watcher.cancel()
+            listener.drain(within: Self.drainLimit) { [unowned self] _ in
+                isOver = true
+                tellCounts(control)
+                control.end()
+            }
+        }
+        if fault == .spins { loop.schedule(after: .zero) { $0.reschedule(after: .zero) }.unref() }
+        control.write("\(listener.localAddress.port ?? 0)\n")
+    }
+
+    private func serve(_ connection: Connection) {
+        counts.accepted += 1
+        counts.open += 1
+        connection.onData = { [unowned self] connection, bytes in
+            if let fault, fault.strikes(bytes.count) { return fault.echoWrongly(connection, bytes) }
+            if connection.write(bytes) == .saturated, fault != .hoards { connection.pause() }
+        }
+        connection.onDrain = { connection in connection.resume() }
+        connection.onClose = { [unowned self] connection, reason in
+            counts.open -= 1
+            counts.closed[name(of: reason), default: 0] += 1
+            counts.bytesIn += connection.bytesRead
+            counts.bytesOut += connection.bytesWritten
+            fault?.leak(after: counts.closedInAll)
+        }
+    }
+
+    private func name(of reason: CloseReason) -> String {
+        guard case .failed(let error) = reason else { return "\(reason)" }
+        return "failed(\(error.name))"
+    }
+
+    private func tellCounts(_ control: Connection) {
+        guard let text = try? JSONEncoder().encode(counts) else { return }
+        control.write(Array(text) + [UInt8(ascii: "\n")])
+    }
+}
