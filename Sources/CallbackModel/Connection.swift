@@ -215,7 +215,7 @@
     var nextInLoop: Connection?
     var previousInLoop: Unmanaged<Connection>?
 
-    // In milliseconds of the loop's clock. `lastReadAt` of a closed connection is when it closed.
+    // In milliseconds of the loop's clock. Once it closes, `lastReadAt` is when that began, and stays.
     var openedAt: UInt64
     @safe @exclusivity(unchecked) var lastReadAt: UInt64
     @safe @exclusivity(unchecked) var lastWriteAt: UInt64
@@ -285,6 +285,11 @@ extension Connection {
         timeoutsChanged()
     }
 
+    /// Whether the descriptor is closed, or closes now.
+    var isOver: Bool {
+        lifecycle == .closing || lifecycle == .closed
+    }
+
     var isReadable: Bool {
         lifecycle == .open || lifecycle == .readingOut
     }
@@ -315,7 +320,7 @@ extension Connection {
 
     @inline(never)
     private func noteRead() {
-        lastReadAt = core.milliseconds
+        if !isOver { lastReadAt = core.milliseconds }
     }
 
     @inline(__always)
