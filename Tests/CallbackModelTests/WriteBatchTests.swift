@@ -132,6 +132,22 @@ import Testing
         driver.turn()
     }
 
+    /// Where one callback's bytes were there are others in the next one, and they change before it returns.
+    @Test func `only what the running callback was given is left where it is`() {
+        let (connection, stream) = driver.connect()
+        let memory = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: 16)
+        defer { memory.deallocate() }
+        memory.initialize(repeating: 1)
+        stream.received(memory.span)
+        loop.core.perform(.timer) {
+            connection.write(memory.span)
+            memory.update(repeating: 2)
+        }
+        #expect(stream.sent == [[UInt8](repeating: 1, count: 16)])
+        connection.reset()
+        driver.turn()
+    }
+
     @Test func `after a failure nothing more is sent, and the others are not concerned`() {
         let (broken, brokenStream) = driver.connect()
         let (sound, soundStream) = driver.connect()
