@@ -139,6 +139,8 @@ size_t faults_report(char *text, size_t size) {
 
 __attribute__((constructor)) static void begin(void) {
     const char *threads = getenv("FAULTS_THREADS"), *text = getenv("FAULTS");
+    // The program's children, such as a sanitizer's symbolizer, are not hit.
+    unsetenv("LD_PRELOAD");
     hits_all_threads = threads == NULL || strcmp(threads, "armed") != 0;
     if (text == NULL || faults_set(text) == 0) return;
     dprintf(STDERR_FILENO, "FAULTS=\"%s\" is no plan, such as \"soft seed=7 every=4\"\n", text);

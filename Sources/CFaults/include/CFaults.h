@@ -15,6 +15,8 @@
 // EAGAIN and a wait cut to one event are only fair to a program that waits level-triggered (epoll(7)); once epoll_ctl
 // has been asked for EPOLLET or EPOLLONESHOT, waits are not cut.
 //
+// Children of the program are not hit: LD_PRELOAD is taken out of its environment.
+//
 // Environment:
 //
 //     FAULTS=PLAN             from the start; otherwise "off"
