@@ -109,6 +109,7 @@ extension Connection {
         output = .closed
         input = .closed
         lifecycle = .closing
+        lastReadAt = core.milliseconds
         core.timeouts.remove(self)
         driver.close(resetting: resetting)
     }
@@ -145,7 +146,6 @@ extension Connection {
     func release() {
         releaseCallbacks()
         lifecycle = .closed
-        lastReadAt = core.milliseconds
         listener = nil
         // Last: the loop's reference may be the only one.
         core.remove(self)

@@ -163,10 +163,23 @@ extension Connection {
 func writeFast(_ connection: Connection, _ bytes: Span<UInt8>) -> WriteStatus {
     connection.core.assertThread("Connection.write")
     let count = bytes.count
-    guard connection.output == .open, connection.queuedByteCount == 0, WriteBatch.takes(count),
-        connection.core.isInCallback, connection.core.batch.append(bytes, of: connection)
-    else { return writeSlowly(connection, bytes) }
-    connection.acceptedByteCount &+= UInt64(truncatingIfNeeded: count)
+    guard connection.output == .open, connection.queuedByteCount == 0, WriteBatch.takes(count) else {
+        return writeSlowly(connection, bytes)
+    }
+    if connection.core.batch.appendLent(bytes, of: connection) {
+        connection.acceptedByteCount &+= UInt64(truncatingIfNeeded: count)
+        return connection.batchCount < Int(connection.highWaterMark) ? .flowing : connection.saturate()
+    }
+    return writeCopied(connection, bytes)
+}
+
+/// Not inlined: its call would have registers saved also for what needs no copy.
+@inline(never)
+private func writeCopied(_ connection: Connection, _ bytes: Span<UInt8>) -> WriteStatus {
+    guard connection.core.isInCallback, connection.core.batch.append(bytes, of: connection) else {
+        return writeSlowly(connection, bytes)
+    }
+    connection.acceptedByteCount &+= UInt64(truncatingIfNeeded: bytes.count)
     return connection.batchCount < Int(connection.highWaterMark) ? .flowing : connection.saturate()
 }
 

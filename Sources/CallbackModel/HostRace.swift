@@ -83,8 +83,11 @@ final class HostRace {
         connection.remoteAddress = attempt.remoteAddress
         let winner = attempt.surrenderDriver()
         winner.serve(connection)
-        (connection.driver as? HostStream)?.begin(winner, for: connection)
+        let host = connection.driver as? HostStream
+        host?.elect(winner)
+        // Told first: the first byte may find the peer gone, and what is sent is completed after `onOpen`.
         connection.opened()
+        host?.begin(for: connection)
     }
 
     /// An attempt has closed, for this reason.
@@ -132,6 +135,9 @@ func interleaved(_ addresses: [SocketAddress]) -> [SocketAddress] {
 @safe final class HostStream: StreamDriver {
     private let core: LoopCore
     private let race: HostRace
+    /// The driver of the attempt that has opened.
+    private var elected: StreamDriver?
+    /// The same, once it has what was queued.
     private var winner: StreamDriver?
     private var queue: [UInt8] = []
     private var isFinishing = false
@@ -141,23 +147,30 @@ func interleaved(_ addresses: [SocketAddress]) -> [SocketAddress] {
         self.race = race
     }
 
+    /// From now on it is read from `driver`; what is written still waits for `begin`.
+    func elect(_ driver: StreamDriver) {
+        elected = driver
+    }
+
     /// Gives what was queued to the driver that has won. It tells the connection directly.
-    func begin(_ winner: StreamDriver, for connection: Connection) {
-        self.winner = winner
+    func begin(for connection: Connection) {
+        // `onOpen` may have ended it.
+        guard let elected, connection.lifecycle != .closing, connection.lifecycle != .closed else { return }
+        winner = elected
         connection.setQueuedByteCount(0)
         if !queue.isEmpty { connection.handOver(queue.span) }
-        if isFinishing { winner.finish() }
+        if isFinishing { elected.finish() }
         queue = []
         // Closed before it was open, and the kernel has taken everything.
         if connection.lifecycle == .flushing, connection.bufferedByteCount == 0 { connection.closeDriver() }
     }
 
-    override var descriptor: Int32 { winner?.descriptor ?? -1 }
-    override var localAddress: SocketAddress? { winner?.localAddress }
+    override var descriptor: Int32 { elected?.descriptor ?? -1 }
+    override var localAddress: SocketAddress? { elected?.localAddress }
     override var queuedByteCount: Int { winner?.queuedByteCount ?? queue.count }
-    override var loss: Int32? { winner?.loss }
-    override func startReading() { winner?.startReading() }
-    override func stopReading() { winner?.stopReading() }
+    override var loss: Int32? { elected?.loss }
+    override func startReading() { elected?.startReading() }
+    override func stopReading() { elected?.stopReading() }
 
     override func send(_ bytes: Span<UInt8>) -> Int {
         if let winner { return winner.send(bytes) }
@@ -171,7 +184,7 @@ func interleaved(_ addresses: [SocketAddress]) -> [SocketAddress] {
     }
 
     override func close(resetting: Bool) {
-        if let winner { return winner.close(resetting: resetting) }
+        if let elected { return elected.close(resetting: resetting) }
         race.finish()
         queue = []
         core.putOff(.closed(self))

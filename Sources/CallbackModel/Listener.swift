@@ -120,6 +120,7 @@ public final class Listener {
         drain?.deadline.cancel()
         let deadline = EventLoop.Timer(core: core, interval: nil, isInternal: true) { _ in self.endDrain() }
         drain = Drain(deadline: deadline, report: drain?.report ?? DrainReport(), done: done)
+        core.add(self)
         // Already empty: still later, since no callback runs inside a call.
         deadline.reschedule(after: connectionCount == 0 ? .zero : limit)
     }
@@ -140,6 +141,7 @@ public final class Listener {
         guard let drain else { return }
         self.drain = nil
         drain.deadline.cancel()
+        letGoIfDone()
         // The loop is let go, and calls nobody any more.
         guard !core.isShutDown else { return }
         core.perform(.drained) { drain.done(drain.report) }
@@ -215,7 +217,12 @@ public final class Listener {
         if let onClose { core.perform(.close) { onClose(self) } }
         abandonCallbacks()
         state = .closed
-        core.remove(self)
+        letGoIfDone()
+    }
+
+    /// Closed and drained, it is no longer the loop's: which until then has to let go of what the drain will call.
+    private func letGoIfDone() {
+        if state == .closed, drain == nil { core.remove(self) }
     }
 
     // MARK: Called by the model
@@ -237,6 +244,7 @@ public final class Listener {
         abandonCallbacks()
         drain = nil
         close()
+        letGoIfDone()
     }
 
     private func abandonCallbacks() {

@@ -31,6 +31,25 @@ struct `Connecting: to a host` {
     }
 
     @Test(arguments: Engine.allCases)
+    func `a peer that has gone before the first byte is sent was open`(engine: Engine) throws {
+        let server = try PlainListener()
+        let loop = try EventLoop(engine: engine)
+        let diary = Diary()
+        let connection = try diary.follow { try loop.connect(host: "127.0.0.1", port: Int(server.port)) }
+        connection.write("late", completion: diary.completion())
+        connection.end()
+        // In the same turn before the engine looks: the kernel has connected and ended it already.
+        loop.schedule(after: .zero) { timer in
+            var entry = pollfd(fd: server.descriptor, events: Int16(POLLIN), revents: 0)
+            guard poll(&entry, 1, 0) == 1 else { return timer.reschedule(after: .zero) }
+            try? server.accept().close()
+        }
+        try loop.run()
+        #expect(diary.isOpen && diary.closeReason == .peerReset, "\(diary.events)")
+        diary.expectOrder()
+    }
+
+    @Test(arguments: Engine.allCases)
     func `ten megabytes written before are sent once, in order`(engine: Engine) throws {
         let server = try PlainServer(.ipv4)
         let peer = server.serve { try $0.receiveUntilEnd() }

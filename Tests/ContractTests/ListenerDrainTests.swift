@@ -217,6 +217,22 @@ struct `Draining a listener` {
     }
 
     @Test(arguments: Engine.allCases)
+    func `a loop that is let go before a drain is told lets go of what the drain would call`(engine: Engine) throws {
+        weak var weakToken: Token?
+        do {
+            let loop = try EventLoop(engine: engine)
+            let token = Token()
+            weakToken = token
+            let listener = try loop.listen { _ in }
+            listener.close()
+            try loop.run()
+            // A cycle until the callback is let go.
+            listener.drain(within: .seconds(600)) { _ in Issue.record("told of \(token) and \(listener)") }
+        }
+        #expect(weakToken == nil)
+    }
+
+    @Test(arguments: Engine.allCases)
     func `a timer that a loop held when it was let go releases what it captured`(engine: Engine) throws {
         weak var weakToken: Token?
         var kept: EventLoop.Timer?

@@ -227,7 +227,8 @@ extension Workload {
                 Column(id: "p50", title: "p50", unit: "µs"), Column(id: "p99", title: "p99", unit: "µs"),
                 Column(id: "p99.9", title: "p99.9", unit: "µs"),
                 Column(id: "offered", title: "messages a second", unit: ""),
-            ]
+            ],
+            roundShare: 5 / 9
         ) { (server, _) throws(BenchmarkError) in
             let load = try Load(port: server.port, connections: 50)
             let warmUp = size.latencySeconds / 2
