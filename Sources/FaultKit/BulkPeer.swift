@@ -20,7 +20,7 @@ struct BulkPeer: Sendable {
     /// One write of the peer's.
     private static let largestPiece = 16_384
     /// A byte that is owed for so long is taken for lost.
-    private static let patience: Duration = .seconds(10)
+    private static let patience: Duration = .seconds(60)
 
     func run() {
         var generator = SplitMix(seed: seed &* 1_000 &+ UInt64(number))
