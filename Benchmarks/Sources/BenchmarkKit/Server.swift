@@ -134,8 +134,18 @@ extension Programs {
                     server: server, version: version,
                     absence: "not built: swift build -c release --package-path Benchmarks")
             }
+            if server.id == "nio" { version = resolvedVersion(of: "swift-nio") }
             return Availability(server: server, version: version, absence: nil)
         }
+    }
+}
+
+extension Programs {
+    /// What Package.resolved says of a dependency.
+    private func resolvedVersion(of identity: String) -> String? {
+        let lines = (try? lines(of: package + "/Package.resolved")) ?? []
+        let entry = lines.drop { !$0.contains("\"identity\" : \"\(identity)\"") }
+        return entry.first { $0.contains("\"version\"") }?.split(separator: "\"").last.map(String.init)
     }
 }
 

@@ -127,7 +127,10 @@ extension Report {
         for server in servers {
             page += "| \(server.title) | \(server.absence.map { "absent: \($0)" } ?? server.version ?? "") |\n"
         }
-        if !verdicts.isEmpty { page += "\n## Budgets\n\n" + budgetTable.markdown }
+        if !verdicts.isEmpty {
+            page += "\n## Budgets\n\nJudged by the median of the rounds' ratios; \"min–max\" is their spread.\n\n"
+            page += budgetTable.markdown
+        }
         if !peerTable.rows.isEmpty {
             page += "\n## Beside the peers\n\nBelow 1 the libuv engine is ahead; where not, the number is bold.\n\n"
             page += peerTable.markdown
