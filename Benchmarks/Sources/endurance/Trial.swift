@@ -116,7 +116,8 @@ final class Trial {
             counts.accepted == accepted + Self.warmUps,
             "the server has accepted \(counts.accepted - Self.warmUps) connections, not \(accepted)")
         expect(
-            counts.closedInAll == counts.accepted, "onClose ran \(counts.closedInAll) times for \(counts.accepted) connections")
+            counts.closedInAll == counts.accepted,
+            "onClose ran \(counts.closedInAll) times for \(counts.accepted) connections")
         let others = counts.closed.filter { !causes.contains($0.key) && $0.key != "peerClosed" }
         expect(others.isEmpty, "connections closed for other reasons: \(others)")
         expect(counts.acceptErrors == 0, "\(counts.acceptErrors) failures to accept")
