@@ -27,7 +27,7 @@ final class Trial {
     /// So many failures are told in words; all that is lost is counted.
     private static let mostFailures = 5
     /// A run that has lost so much is over.
-    private static let mostLost = 20
+    private static let mostLost = 10
 
     init(_ run: String, _ engine: Engine, _ options: Options, _ terminal: Terminal) {
         self.run = run
