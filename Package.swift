@@ -23,6 +23,8 @@ let package = Package(
         .library(name: "ParityKit", targets: ["ParityKit"]),
         .executable(name: "echo", targets: ["echo"]),
         .executable(name: "parity", targets: ["parity"]),
+        // To be loaded before libc (LD_PRELOAD); nothing links it.
+        .library(name: "CFaults", type: .dynamic, targets: ["CFaults"]),
     ],
     dependencies: [
         // For the executables only; the library depends on libuv and the toolchain alone.
@@ -44,10 +46,13 @@ let package = Package(
             ],
             swiftSettings: strict),
         .target(name: "ParityKit", dependencies: ["CallbackModel"], swiftSettings: strict),
+        .target(name: "CFaults"),
+        .target(name: "FaultKit", dependencies: ["ParityKit", "CallbackModel"], swiftSettings: strict),
         .executableTarget(
             name: "parity",
             dependencies: [
-                "CallbackServer", "ParityKit", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "CallbackServer", "ParityKit", "FaultKit",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
 
@@ -64,11 +69,20 @@ let package = Package(
             name: "ClientTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
         .testTarget(
             name: "EchoTests", dependencies: ["echo", "CallbackServer", "TestSupport"], swiftSettings: testing),
+        // An engine to be broken, and a program that runs it under faults.
+        .executableTarget(
+            name: "Breakable", dependencies: ["CallbackModel", "CLinux", "FaultKit", "ParityKit"],
+            path: "Tests/Breakable", swiftSettings: testing),
         .testTarget(
             name: "ParityKitTests",
-            dependencies: ["ParityKit", "CallbackServer", "CallbackModel", "CLinux", "parity", "TestSupport"],
+            dependencies: [
+                "ParityKit", "FaultKit", "CallbackServer", "CallbackModel", "parity", "Breakable", "TestSupport",
+            ],
             swiftSettings: testing),
         .testTarget(name: "MisuseTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
+        .testTarget(
+            name: "DocumentationTests", dependencies: ["CallbackServer", "ParityKit", "TestSupport"],
+            swiftSettings: testing),
         .testTarget(name: "TidyTests", dependencies: ["TestSupport"], swiftSettings: testing),
     ]
 )

@@ -8,6 +8,12 @@ let strictC: [CSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
+let strictSwift: [SwiftSetting] = [
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+]
+
 /// A package of its own, so that what only measuring needs reaches no user of the library.
 let package = Package(
     name: "Benchmarks",
@@ -15,6 +21,8 @@ let package = Package(
         .package(name: "CallbackServer", path: ".."),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
         .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
+        // A peer to compare with.
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
     ],
     targets: [
         .executableTarget(
@@ -33,6 +41,26 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
+            swiftSettings: [.treatAllWarnings(as: .error)]),
+        .executableTarget(
+            name: "fan-out-libuv-c", cSettings: strictC, linkerSettings: [.linkedLibrary("uv")]),
+        .executableTarget(
+            name: "echo-nio",
+            dependencies: [
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+            ],
+            swiftSettings: [.treatAllWarnings(as: .error)]),
+        .target(name: "CLoad", cSettings: strictC),
+        .target(
+            name: "BenchmarkKit",
+            dependencies: ["CLoad", .product(name: "Histogram", package: "hdrhistogram-swift")],
+            swiftSettings: strictSwift),
+        .executableTarget(
+            name: "bench",
+            dependencies: ["BenchmarkKit", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            swiftSettings: strictSwift),
+        .testTarget(
+            name: "BenchmarkTests", dependencies: ["BenchmarkKit"],
             swiftSettings: [.treatAllWarnings(as: .error)]),
     ]
 )

@@ -89,7 +89,13 @@ extension Connection {
         guard output == .ending else { return }
         if let error { return writeFailed(error) }
         output = .ended
-        if input == .ended, lifecycle == .open { closeDriver() }
+        closeIfEnded()
+    }
+
+    /// Closes when both sides have finished, after what a flush owed is delivered.
+    func closeIfEnded() {
+        guard input == .ended, output == .ended, lifecycle == .open, !watch.contains(.putOff) else { return }
+        closeDriver()
     }
 
     // MARK: The end
@@ -103,6 +109,7 @@ extension Connection {
         output = .closed
         input = .closed
         lifecycle = .closing
+        lastReadAt = core.milliseconds
         core.timeouts.remove(self)
         driver.close(resetting: resetting)
     }
@@ -139,7 +146,6 @@ extension Connection {
     func release() {
         releaseCallbacks()
         lifecycle = .closed
-        lastReadAt = core.milliseconds
         listener = nil
         // Last: the loop's reference may be the only one.
         core.remove(self)

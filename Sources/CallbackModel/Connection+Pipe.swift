@@ -107,8 +107,4 @@ extension Connection {
             if isBroken { source.reset() } else { source.close() }
         }
     }
-
-    private func closeIfEnded() {
-        if input == .ended, output == .ended, lifecycle == .open { closeDriver() }
-    }
 }

@@ -15,7 +15,7 @@ extension Connection {
     /// How long the connection has been open, or was.
     public var age: Duration {
         // After the end the loop may be gone, and its clock with it.
-        let now = lifecycle == .closed ? lastReadAt : core.milliseconds
+        let now = isOver ? lastReadAt : core.milliseconds
         // The clock of the turn may be behind the moment at which a time-out began to count.
         return .milliseconds(Int64(max(now, openedAt) - openedAt))
     }

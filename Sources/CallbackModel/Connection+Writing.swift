@@ -114,17 +114,19 @@ extension Connection {
             opened()
         }
         deliverProgress()
+        closeIfEnded()
     }
 
     private func deliverProgress() {
         // Before `onOpen` nothing is told; `opened` looks again.
         guard lifecycle != .closed, lifecycle != .connecting else { return }
         if watch.contains(.completions) { deliverCompletions(upTo: bytesWritten, .sent) }
-        guard watch.contains(.saturated), output == .open || output == .ending else { return }
+        // Also after `end()`: whoever paused until the queue is short would never read the peer's FIN.
+        guard watch.contains(.saturated), output != .closed else { return }
         guard bufferedByteCount <= sharedOptions.value.lowWaterMark else { return }
         watch.remove(.saturated)
         resumePipeSource()
-        if output == .open, let onDrain = drainCallback { core.perform(.drain) { onDrain(self) } }
+        if let onDrain = drainCallback { core.perform(.drain) { onDrain(self) } }
     }
 
     /// A long write is one step to the engine, told when it is done: how far it is shows only in the driver.
@@ -145,8 +147,9 @@ extension Connection {
     }
 
     /// The engine calls this when bytes of its queue could not be sent; `send` answers with its own failures.
-    func queueFailed(_ error: IOError) {
-        bytesUnsent += UInt64(queuedByteCount)
+    func queueFailed(_ error: IOError, unsent: Int?) {
+        // Some of the queue may have left since the engine last told.
+        bytesUnsent += UInt64(min(unsent ?? queuedByteCount, queuedByteCount))
         setQueuedByteCount(0)
         writeFailed(error)
     }
@@ -160,10 +163,23 @@ extension Connection {
 func writeFast(_ connection: Connection, _ bytes: Span<UInt8>) -> WriteStatus {
     connection.core.assertThread("Connection.write")
     let count = bytes.count
-    guard connection.output == .open, connection.queuedByteCount == 0, WriteBatch.takes(count),
-        connection.core.isInCallback, connection.core.batch.append(bytes, of: connection)
-    else { return writeSlowly(connection, bytes) }
-    connection.acceptedByteCount &+= UInt64(truncatingIfNeeded: count)
+    guard connection.output == .open, connection.queuedByteCount == 0, WriteBatch.takes(count) else {
+        return writeSlowly(connection, bytes)
+    }
+    if connection.core.batch.appendLent(bytes, of: connection) {
+        connection.acceptedByteCount &+= UInt64(truncatingIfNeeded: count)
+        return connection.batchCount < Int(connection.highWaterMark) ? .flowing : connection.saturate()
+    }
+    return writeCopied(connection, bytes)
+}
+
+/// Not inlined: its call would have registers saved also for what needs no copy.
+@inline(never)
+private func writeCopied(_ connection: Connection, _ bytes: Span<UInt8>) -> WriteStatus {
+    guard connection.core.isInCallback, connection.core.batch.append(bytes, of: connection) else {
+        return writeSlowly(connection, bytes)
+    }
+    connection.acceptedByteCount &+= UInt64(truncatingIfNeeded: bytes.count)
     return connection.batchCount < Int(connection.highWaterMark) ? .flowing : connection.saturate()
 }
 

@@ -44,7 +44,7 @@
     }
 
     /// After a write answered ``WriteStatus/saturated``: the queue has fallen to the low water mark. Runs once
-    /// for each time the high water mark was reached.
+    /// for each time the high water mark was reached, also after ``end()``, but not after ``close()``.
     public var onDrain: ((Connection) -> Void)? {
         get { drainCallback }
         set { if lifecycle != .closed { drainCallback = newValue } }
@@ -176,15 +176,15 @@
 
     private var hasDataCallback = false
     @safe @exclusivity(unchecked) private var delivery = Delivery.idle
-    /// Whether it has bytes in the loop's batch buffer.
-    @safe @exclusivity(unchecked) var isDirty = false
+    /// Where the bytes are that it has in the loop's batch.
+    @safe @exclusivity(unchecked) var batchPlace = WriteBatch.Place.nowhere
 
     /// The place in the loop's queue of time-outs; -1 for none.
     var timeoutIndex: Int32 = -1
     /// Fits: it is 1 GiB at most.
     @safe @exclusivity(unchecked) var highWaterMark: Int32
 
-    // The run of this connection in the loop's batch buffer (`WriteBatch`).
+    // The run of this connection in the loop's batch (`WriteBatch`).
     @safe @exclusivity(unchecked) var batchStart: Int32 = 0
     @safe @exclusivity(unchecked) var batchEnd: Int32 = 0
     var batchCount: Int { Int(batchEnd &- batchStart) }
@@ -198,6 +198,8 @@
     @safe @exclusivity(unchecked) public internal(set) var bytesRead: UInt64 = 0
 
     /// Written bytes that were dropped: by ``reset()``, a failure or a passed time-out. Final in `onClose`.
+    ///
+    /// At most so many: libuv does not tell how much of a queued write that failed had left before.
     public internal(set) var bytesUnsent: UInt64 {
         get { rare?.bytesUnsent ?? 0 }
         set { if newValue > 0 { needRare().bytesUnsent = newValue } }
@@ -213,7 +215,7 @@
     var nextInLoop: Connection?
     var previousInLoop: Unmanaged<Connection>?
 
-    // In milliseconds of the loop's clock. `lastReadAt` of a closed connection is when it closed.
+    // In milliseconds of the loop's clock. Once it closes, `lastReadAt` is when that began, and stays.
     var openedAt: UInt64
     @safe @exclusivity(unchecked) var lastReadAt: UInt64
     @safe @exclusivity(unchecked) var lastWriteAt: UInt64
@@ -283,6 +285,11 @@ extension Connection {
         timeoutsChanged()
     }
 
+    /// Whether the descriptor is closed, or closes now.
+    var isOver: Bool {
+        lifecycle == .closing || lifecycle == .closed
+    }
+
     var isReadable: Bool {
         lifecycle == .open || lifecycle == .readingOut
     }
@@ -313,16 +320,18 @@ extension Connection {
 
     @inline(never)
     private func noteRead() {
-        lastReadAt = core.milliseconds
+        if !isOver { lastReadAt = core.milliseconds }
     }
 
     @inline(__always)
     private func deliver(_ bytes: Span<UInt8>) {
         core.isInCallback = true
+        core.batch.lend(bytes)
         delivery = .running
         dataCallback.call(self, bytes)
         if delivery == .replaced { takeNextOnData() }
         delivery = .idle
+        core.batch.takeBack()
         core.isInCallback = false
     }
 
@@ -352,10 +361,9 @@ extension Connection {
         if cause == nil, output == .open { cause = .peerClosed }
         if let onEnd = rare?.onEnd { core.perform(.end) { onEnd(self) } }
         endPipe()
+        closeIfEnded()
         guard lifecycle == .open else { return }
-        if output == .ended {
-            closeDriver()
-        } else if output == .open, !sharedOptions.value.allowsHalfOpen, !isPipeTarget {
+        if output == .open, !sharedOptions.value.allowsHalfOpen, !isPipeTarget {
             end()
         }
     }

@@ -161,8 +161,10 @@ open class ListenerDriver {
     /// The queue has become shorter.
     package final func queueShrank(to queued: Int) { tell { $0.queueShrank(to: queued) } }
 
-    /// Bytes of the queue could not be sent; `send` answers with its own failures.
-    package final func queueFailed(_ error: IOError) { tell { $0.queueFailed(error) } }
+    /// Bytes of the queue could not be sent, so many of them if that is known; `send` answers with its own failures.
+    package final func queueFailed(_ error: IOError, unsent: Int? = nil) {
+        tell { $0.queueFailed(error, unsent: unsent) }
+    }
 
     /// FIN is sent, or could not be since the connection has gone.
     package final func outputEnded(_ error: IOError?) { tell { $0.outputEnded(error) } }

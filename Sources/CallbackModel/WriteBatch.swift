@@ -6,6 +6,9 @@ internal import Glibc
 /// (contract clause 7). A connection's bytes are one run of the buffer: if another connection wrote in
 /// between, the run is moved to the end, so that it stays one.
 ///
+/// What a callback passes on as it got it is not even copied: the run is then the part of the loop's read buffer where
+/// the bytes are, which stay there until the callback has returned.
+///
 /// A struct in `LoopCore`, not a class: a message would otherwise touch a retain count twice.
 @safe struct WriteBatch {
     /// 64 KiB, libuv's own suggestion for a read buffer: what one read brought can be answered in one piece.
@@ -24,6 +27,20 @@ internal import Glibc
     private let base = UnsafeMutablePointer<UInt8>.allocate(capacity: WriteBatch.capacity)
     private var used = 0
 
+    /// What `onData` is looking at; `lentCount` is 0 while it does not run.
+    private var lent = unsafe UnsafePointer<UInt8>(bitPattern: 1).unsafelyUnwrapped
+    private var lentCount = 0
+
+    /// Where the run of a connection is.
+    enum Place: UInt8 {
+        /// It has none.
+        case nowhere
+        /// In this buffer.
+        case copied
+        /// In the bytes that are lent.
+        case lent
+    }
+
     /// The connections with bytes here, linked through themselves. The loop owns each until its `onClose`, which
     /// never comes before the end of the callback; so no retain is needed.
     private var firstDirty: Unmanaged<Connection>? = nil
@@ -32,23 +49,58 @@ internal import Glibc
         unsafe base.deallocate()
     }
 
-    /// Copies `bytes`, as many as `takes` says, behind what `connection` has here; false if that takes a `makeRoom` before.
+    /// `bytes` stay where they are until `takeBack`, and everything is sent before they are written over.
+    @inline(__always)
+    mutating func lend(_ bytes: Span<UInt8>) {
+        unsafe lent = bytes.withUnsafeBufferPointer { unsafe $0.baseAddress.unsafelyUnwrapped }
+        lentCount = bytes.count
+    }
+
+    /// No longer takes bytes for lent ones: where they were there may be others.
+    @inline(__always)
+    mutating func takeBack() {
+        lentCount = 0
+    }
+
+    /// Notes `bytes`, as many as `takes` says, behind what `connection` has here, if they are lent ones and no others
+    /// are between.
     ///
     /// Small on purpose: it is inlined into `write`, and every call that it might make would cost each message
     /// the saving of registers.
+    @inline(__always)
+    mutating func appendLent(_ bytes: Span<UInt8>, of connection: Connection) -> Bool {
+        let start = unsafe bytes.withUnsafeBufferPointer { unsafe $0.baseAddress.unsafelyUnwrapped - lent }
+        // Also false for those that begin before them. Those that begin in them are all of them.
+        if UInt(bitPattern: start) >= UInt(bitPattern: lentCount) { return false }
+        if connection.batchPlace == .nowhere {
+            connection.batchStart = Int32(truncatingIfNeeded: start)
+            add(connection, in: .lent)
+        } else if connection.batchPlace != .lent || Int(connection.batchEnd) != start {
+            return false
+        }
+        connection.batchEnd = Int32(truncatingIfNeeded: start &+ bytes.count)
+        return true
+    }
+
+    @inline(__always)
+    private mutating func add(_ connection: Connection, in place: Place) {
+        connection.batchPlace = place
+        unsafe connection.nextDirty = firstDirty
+        unsafe firstDirty = .passUnretained(connection)
+    }
+
+    /// Copies `bytes`, as many as `takes` says, behind what `connection` has here; false if that takes a `makeRoom` before.
     @inline(__always)
     mutating func append(_ bytes: Span<UInt8>, of connection: Connection) -> Bool {
         let count = bytes.count
         let start = used
         let end = start &+ count
         if end > Self.capacity { return false }
-        if connection.isDirty {
-            if Int(connection.batchEnd) != start { return false }
-        } else {
+        if connection.batchPlace == .nowhere {
             connection.batchStart = Int32(truncatingIfNeeded: start)
-            connection.isDirty = true
-            unsafe connection.nextDirty = firstDirty
-            unsafe firstDirty = .passUnretained(connection)
+            add(connection, in: .copied)
+        } else if connection.batchPlace != .copied || Int(connection.batchEnd) != start {
+            return false
         }
         connection.batchEnd = Int32(truncatingIfNeeded: end)
         used = end
@@ -62,7 +114,8 @@ internal import Glibc
     mutating func makeRoom(for count: Int, of connection: Connection) {
         let run = connection.batchCount
         if Self.capacity - used < run + count { return flush() }
-        unsafe (base + used).update(from: base + Int(connection.batchStart), count: run)
+        unsafe (base + used).update(from: bytes(of: connection), count: run)
+        if connection.batchPlace == .lent { connection.batchPlace = .copied }
         connection.batchStart = Int32(used)
         used += run
         connection.batchEnd = Int32(used)
@@ -78,7 +131,8 @@ internal import Glibc
         unsafe firstDirty = nil
         used = 0
         unsafe first._withUnsafeGuaranteedRef {
-            $0.isDirty = false; send(of: $0)
+            send(of: $0)
+            $0.batchPlace = .nowhere
         }
     }
 
@@ -91,9 +145,16 @@ internal import Glibc
     private func send(of connection: Connection) {
         let count = connection.batchCount
         if count <= 0 { return }
-        let start = unsafe UnsafePointer(base + Int(connection.batchStart))
+        let start = unsafe bytes(of: connection)
         connection.batchStart = connection.batchEnd
         connection.handOver(unsafe Span(_unsafeStart: start, count: count))
+    }
+
+    /// Where the run of `connection` begins.
+    @inline(__always)
+    private func bytes(of connection: Connection) -> UnsafePointer<UInt8> {
+        let start = Int(connection.batchStart)
+        return unsafe connection.batchPlace == .lent ? lent + start : UnsafePointer(base + start)
     }
 
     private mutating func flushAll() {
@@ -104,8 +165,8 @@ internal import Glibc
             unsafe current._withUnsafeGuaranteedRef { connection in
                 unsafe next = connection.nextDirty
                 connection.nextDirty = nil
-                connection.isDirty = false
                 send(of: connection)
+                connection.batchPlace = .nowhere
             }
         }
     }

@@ -14,6 +14,8 @@ internal import Glibc
     private var handle: UnsafeMutablePointer<uv_poll_t>?
     private var socket: Int32
     private var spare: SpareDescriptor
+    /// Clients in a row that failed before they were taken.
+    private var failedClients = 0
     private let file: UnixSocketFile?
 
     convenience init(loop: LibuvLoop, address: SocketAddress, options: Listener.Options) throws(IOError) {
@@ -136,7 +138,7 @@ extension LibuvListener {
             let admission = listener.admission
             // Also when a callback has closed the listener.
             guard admission != .stop, socket >= 0 else { return }
-            switch acceptClient(on: socket) {
+            switch acceptNext() {
             case .client(let client, _) where admission == .refuse:
                 _ = Glibc.close(client)
                 refused += 1
@@ -159,6 +161,22 @@ extension LibuvListener {
         }
     }
 
+    /// So many clients in a row that fail are no longer the clients' fault. Each is passed over; an error that never
+    /// ends would keep the socket readable and the loop awake.
+    private static let mostFailedClients = 64
+
+    private func acceptNext() -> AcceptResult {
+        let result = acceptClient(on: socket)
+        guard case .clientFailed(let error) = result else {
+            failedClients = 0
+            return result
+        }
+        failedClients += 1
+        guard failedClients > Self.mostFailedClients else { return result }
+        failedClients = 0
+        return .failed(error)
+    }
+
     private func start(_ client: Int32, _ remoteAddress: SocketAddress, for listener: Listener) {
         applyOptions(options.connection, to: client, isTCP: !isUnix)
         do throws(IOError) {
@@ -179,7 +197,7 @@ extension LibuvListener {
     private func shedOne() -> AcceptResult {
         spare.close()
         defer { spare.open() }
-        let result = acceptClient(on: socket)
+        let result = acceptNext()
         if case .client(let client, _) = result { _ = Glibc.close(client) }
         return result
     }

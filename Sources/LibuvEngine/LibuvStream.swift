@@ -196,11 +196,12 @@ internal import Glibc
         return queuedByteCount
     }
 
-    /// Queues what the kernel did not take. An interrupted call took nothing.
+    /// Queues what the kernel did not take. An interrupted call took nothing; neither did one for which the kernel had
+    /// no memory (ENOBUFS, send(2)), which libuv tries again as well when it writes the queue.
     @inline(never)
     private func queue(_ bytes: Span<UInt8>, sent: Int) -> Int {
         let errno = errno
-        guard sent >= 0 || errno == EAGAIN || errno == EINTR else {
+        guard sent >= 0 || errno == EAGAIN || errno == EINTR || errno == ENOBUFS else {
             output = .poisoned
             return -Int(errno)
         }

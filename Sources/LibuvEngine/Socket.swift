@@ -59,7 +59,7 @@ enum AcceptResult {
     /// No client waits: EAGAIN.
     case nobody
     /// This client is gone or was never reachable; the next one may be well.
-    case clientFailed
+    case clientFailed(Int32)
     /// EMFILE or ENFILE.
     case descriptorLimit(Int32)
     /// Anything else; the same call would fail again.
@@ -85,7 +85,7 @@ func acceptClient(on descriptor: Int32) -> AcceptResult {
         // Linux passes the new socket's pending errors on; accept(2) says to treat them like EAGAIN.
         case ECONNABORTED, ENETDOWN, EPROTO, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH, EOPNOTSUPP,
             ENETUNREACH:
-            return .clientFailed
+            return .clientFailed(error)
         default: return .failed(error)
         }
     }

@@ -122,17 +122,22 @@ final class Board: Sendable {
     }
 }
 
-/// Something to wait at with a time limit: two sockets, one to ring at, one to listen to.
+/// Something to wait at with a time limit: a pipe, one end to ring at, one to listen to.
+///
+/// A pipe and no pair of sockets, so that faults injected into calls on sockets do not reach it.
 struct Doorbell: ~Copyable {
     let outside: Int32
     private let inside: Int32
 
     init?() {
         var ends: [Int32] = [-1, -1]
-        let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
-        guard unsafe socketpair(AF_UNIX, type, 0, &ends) == 0 else { return nil }
-        outside = ends[0]
-        inside = ends[1]
+        guard unsafe pipe(&ends) == 0 else { return nil }
+        for end in ends {
+            _ = fcntl(end, F_SETFD, FD_CLOEXEC)
+            _ = fcntl(end, F_SETFL, O_NONBLOCK)
+        }
+        inside = ends[0]
+        outside = ends[1]
     }
 
     deinit {
@@ -142,21 +147,21 @@ struct Doorbell: ~Copyable {
 
     static func ring(_ outside: Int32) {
         var byte: UInt8 = 1
-        // A full one has been rung enough.
-        _ = unsafe send(outside, &byte, 1, Int32(MSG_NOSIGNAL))
+        // A full one has been rung enough. SIGPIPE cannot come: both ends close together, when nobody rings any more.
+        _ = unsafe write(outside, &byte, 1)
     }
 
     /// Waits for a ring; false when the time is over.
     borrowing func wait(until deadline: ContinuousClock.Instant) -> Bool {
         guard awaitReadiness(of: inside, POLLIN, until: deadline) else { return false }
         var heard: [UInt8] = Array(repeating: 0, count: 256)
-        _ = unsafe recv(inside, &heard, heard.count, 0)
+        _ = unsafe read(inside, &heard, heard.count)
         return true
     }
 }
 
 /// Waits until a descriptor is ready, has an error or has hung up; false when the time is over (poll(2)).
-func awaitReadiness(of descriptor: Int32, _ events: Int32, until deadline: ContinuousClock.Instant) -> Bool {
+package func awaitReadiness(of descriptor: Int32, _ events: Int32, until deadline: ContinuousClock.Instant) -> Bool {
     while true {
         var entry = pollfd(fd: descriptor, events: Int16(events), revents: 0)
         let left = ContinuousClock.now.duration(to: deadline)
@@ -168,7 +173,7 @@ func awaitReadiness(of descriptor: Int32, _ events: Int32, until deadline: Conti
 }
 
 /// Runs `body` on a thread that nobody joins.
-func startThread(_ body: @escaping @Sendable () -> Void) {
+package func startThread(_ body: @escaping @Sendable () -> Void) {
     final class Start {
         let body: @Sendable () -> Void
         init(_ body: @escaping @Sendable () -> Void) { self.body = body }

@@ -55,7 +55,7 @@ struct LoopRun: Sendable {
         try loop.run()
         limit.cancel()
         if isLate { verdict.violations.append("the loop did not come to its end within \(scenario.timeLimit)") }
-        if let spinning = loop.metrics.spinning(for: ContinuousClock.now - start) { verdict.violations.append(spinning) }
+        if let spinning = loop.metrics.spinning(for: .now - start) { verdict.violations.append(spinning) }
     }
 
     /// Sets the stage and lets the peers begin.

@@ -28,6 +28,8 @@ public struct Outcome: Sendable {
     public let violations: [String]
     /// How long it took.
     public let duration: Duration
+    /// What all peers received together.
+    package let peerByteCount: UInt64
 }
 
 /// What all participants made of a scenario.
@@ -74,7 +76,7 @@ public enum Parity {
             Outcome(
                 participant: last.participant, transcript: last.transcript,
                 violations: last.violations + ["clause 16: \(left) descriptors were left open"],
-                duration: last.duration)
+                duration: last.duration, peerByteCount: last.peerByteCount)
         }
     }
 
@@ -94,7 +96,7 @@ public enum Parity {
     }
 
     /// How many descriptors the process has open (proc(5)).
-    private static func openDescriptors() -> Int {
+    package static func openDescriptors() -> Int {
         guard let folder = unsafe opendir("/proc/self/fd") else { return 0 }
         defer { unsafe closedir(folder) }
         var count = 0
@@ -129,6 +131,7 @@ public enum Parity {
         }
         return Outcome(
             participant: participant.name, transcript: transcript, violations: verdict.violations,
-            duration: ContinuousClock.now - start)
+            duration: ContinuousClock.now - start,
+            peerByteCount: outcomes.values.reduce(0) { $0 + UInt64($1.digest.count) })
     }
 }

@@ -44,7 +44,8 @@ final class PeerPlayer {
                 try play(step)
             }
         } catch {
-            if error.errno == ECONNREFUSED {
+            // ENOENT: a listener that has closed has taken its Unix socket's file away.
+            if error.errno == ECONNREFUSED || error.errno == ENOENT {
                 outcome.ending = .refused
             } else if error.isReset {
                 outcome.ending = .reset

@@ -1,32 +1,33 @@
-internal import CallbackModel
+package import CallbackModel
 internal import Glibc
 
 /// What a peer could not do.
-struct PeerFailure: Error {
-    let call: String
+package struct PeerFailure: Error {
+    package let call: String
     /// The errno; 0 for a time limit.
-    let errno: Int32
+    package let errno: Int32
 
-    var isReset: Bool { errno == ECONNRESET || errno == EPIPE }
+    /// ENOTCONN is what shutdown(2) says once a reset has been told.
+    var isReset: Bool { errno == ECONNRESET || errno == EPIPE || errno == ENOTCONN }
 
-    var description: String {
+    package var description: String {
         errno == 0 ? "\(call): the time limit has passed" : IOError(call: call, errno: errno).description
     }
 }
 
 /// A peer's socket: every call ends by `deadline`. It shares no code with the engines, whose witness it is.
-final class PeerSocket {
-    let descriptor: Int32
+package final class PeerSocket {
+    package let descriptor: Int32
     private var isOpen = true
-    var deadline: ContinuousClock.Instant
+    package var deadline: ContinuousClock.Instant
 
-    init(adopting descriptor: Int32, until deadline: ContinuousClock.Instant) {
+    package init(adopting descriptor: Int32, until deadline: ContinuousClock.Instant) {
         self.descriptor = descriptor
         self.deadline = deadline
     }
 
     /// A socket for `address` that is not connected yet.
-    convenience init(for address: SocketAddress, until deadline: ContinuousClock.Instant) throws(PeerFailure) {
+    package convenience init(for address: SocketAddress, until deadline: ContinuousClock.Instant) throws(PeerFailure) {
         let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
         let descriptor = socket(address.family, type, 0)
         guard descriptor >= 0 else { throw PeerFailure(call: "socket", errno: errno) }
@@ -41,7 +42,7 @@ final class PeerSocket {
         _ = unsafe setsockopt(descriptor, level, option, &value, socklen_t(MemoryLayout<Value>.size))
     }
 
-    func setBuffers(receive: Int?, send: Int?) {
+    package func setBuffers(receive: Int?, send: Int?) {
         if let receive { set(SOL_SOCKET, SO_RCVBUF, Int32(clamping: receive)) }
         if let send { set(SOL_SOCKET, SO_SNDBUF, Int32(clamping: send)) }
     }
@@ -96,7 +97,7 @@ final class PeerSocket {
 
     // MARK: Connecting
 
-    func connect(to address: SocketAddress) throws(PeerFailure) {
+    package func connect(to address: SocketAddress) throws(PeerFailure) {
         while true {
             let error = unsafe address.withSockaddr { unsafe Glibc.connect(descriptor, $0, $1) == 0 ? 0 : errno }
             switch error {
@@ -137,7 +138,7 @@ final class PeerSocket {
     /// Sends what the kernel takes; nothing if it takes none now.
     ///
     /// A result, since the functions that lend an array's bytes know no typed errors.
-    func send(_ bytes: UnsafeRawBufferPointer, flags: Int32 = 0) -> Result<Int?, PeerFailure> {
+    package func send(_ bytes: UnsafeRawBufferPointer, flags: Int32 = 0) -> Result<Int?, PeerFailure> {
         while true {
             let count = unsafe Glibc.send(
                 descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT) | flags)
@@ -151,7 +152,7 @@ final class PeerSocket {
     }
 
     /// Receives what is there, at most so much; nothing if it is nothing now, 0 at the end.
-    func receive(_ bytes: UnsafeMutableRawBufferPointer) -> Result<Int?, PeerFailure> {
+    package func receive(_ bytes: UnsafeMutableRawBufferPointer) -> Result<Int?, PeerFailure> {
         while true {
             let count = unsafe recv(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_DONTWAIT))
             if count >= 0 { return .success(count) }
@@ -163,13 +164,13 @@ final class PeerSocket {
         }
     }
 
-    func wait(_ events: Int32, _ call: String) throws(PeerFailure) {
+    package func wait(_ events: Int32, _ call: String) throws(PeerFailure) {
         guard awaitReadiness(of: descriptor, events, until: deadline) else { throw PeerFailure(call: call, errno: 0) }
     }
 
     // MARK: Ending
 
-    func shutDown(_ how: Int) throws(PeerFailure) {
+    package func shutDown(_ how: Int) throws(PeerFailure) {
         guard shutdown(descriptor, Int32(how)) == 0 else { throw PeerFailure(call: "shutdown", errno: errno) }
     }
 
@@ -184,7 +185,7 @@ final class PeerSocket {
         return descriptor
     }
 
-    func close() {
+    package func close() {
         // Not tried again: Linux has closed it also when it says EINTR (close(2)).
         if isOpen { _ = Glibc.close(descriptor) }
         isOpen = false

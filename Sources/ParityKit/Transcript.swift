@@ -32,21 +32,21 @@ public struct Transcript: Hashable, Sendable {
 
     /// Why a connection closed.
     public enum Closing: Hashable, Sendable, CustomStringConvertible {
-        /// ``CloseReason/localClose``.
+        /// `CloseReason.localClose`.
         case localClose
-        /// ``CloseReason/localReset``.
+        /// `CloseReason.localReset`.
         case localReset
-        /// ``CloseReason/peerClosed``.
+        /// `CloseReason.peerClosed`.
         case peerClosed
-        /// ``CloseReason/peerReset``, by whichever errno it was met.
+        /// `CloseReason.peerReset`, by whichever errno it was met.
         case peerReset
-        /// ``CloseReason/timedOut(_:)``.
+        /// `CloseReason.timedOut`.
         case timedOut(TimeoutKind)
-        /// ``CloseReason/shed``.
+        /// `CloseReason.shed`.
         case shed
-        /// ``CloseReason/drainDeadline``.
+        /// `CloseReason.drainDeadline`.
         case drainDeadline
-        /// ``CloseReason/failed(_:)``, with the name of the errno.
+        /// `CloseReason.failed`, with the name of the errno.
         case failed(String)
         /// `onClose` never ran.
         case never

@@ -11,6 +11,12 @@ internal import Glibc
     private var state = State.paused
     /// A descriptor kept for the day when there is no other: /dev/null, which is always there.
     private var spare: Int32
+    /// Clients in a row that failed before they were taken.
+    private var failedClients = 0
+
+    /// So many in a row are no longer the clients' fault. Each is passed over; an error that never ends would keep the
+    /// socket readable and the loop awake.
+    private static let mostFailedClients = 64
 
     private enum State {
         case accepting
@@ -138,12 +144,16 @@ internal import Glibc
 
     private func acceptOne() -> Outcome {
         let (result, peer) = Kernel.accept(token.descriptor)
+        let inARow = failedClients
+        failedClients = 0
         guard result < 0 else { return .client(result, peer) }
         switch -result {
         case EAGAIN: return .nobody
         case EMFILE, ENFILE: return .noDescriptor(-result)
         // What befell the client before it was taken; accept(2) says to go on as after EAGAIN.
         case ECONNABORTED, EPROTO, ENETDOWN, ENETUNREACH, EHOSTDOWN, EHOSTUNREACH, ENONET, ENOPROTOOPT, EOPNOTSUPP:
+            guard inARow < Self.mostFailedClients else { return .failed(-result) }
+            failedClients = inARow + 1
             return .clientFailed
         default: return .failed(-result)
         }

@@ -184,8 +184,11 @@ internal import Glibc
         do throws(IOError) {
             try wait(for: .writable, true)
         } catch {
-            poison()
-            return -Int(error.errno)
+            // Told later: an error as the answer would say that none of these bytes has left.
+            state = .poisoned
+            loop.tellLater { [self] in
+                if state == .poisoned { sendFailed(error) }
+            }
         }
         return queue.byteCount
     }
@@ -199,11 +202,14 @@ internal import Glibc
 
     /// There is room in the kernel's buffer, or an error that the next send tells.
     private func sendQueue() {
+        let before = queue.byteCount
         for _ in 0..<Self.sendsPerTurn where !queue.isEmpty {
             let sent = queue.send(to: token.descriptor)
             if sent == -Int(EAGAIN) { break }
             if sent < 0 { return sendFailed(IOError(call: "sendmsg", errno: Int32(-sent))) }
         }
+        // Nothing has moved: told all the same, it would put off the write time-out.
+        if before > 0, queue.byteCount == before { return }
         if queue.isEmpty {
             mustQueue = state != .open
             do throws(IOError) {
@@ -218,10 +224,11 @@ internal import Glibc
     }
 
     private func sendFailed(_ error: IOError) {
+        let unsent = queue.byteCount
         poison()
         // Nothing is left to be written, and a descriptor with an error would be reported for ever.
         try? wait(for: .writable, false)
-        queueFailed(error)
+        queueFailed(error, unsent: unsent)
     }
 
     // MARK: Closing

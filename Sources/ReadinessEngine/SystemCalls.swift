@@ -57,7 +57,7 @@ enum Kernel {
     @inline(__always)
     static func send(_ descriptor: Int32, _ bytes: UnsafeRawPointer, _ size: Int) -> Int {
         let count = unsafe Glibc.send(descriptor, bytes, size, Int32(MSG_NOSIGNAL))
-        return count >= 0 ? count : -retriable(errno)
+        return count >= 0 ? count : -unsent(errno)
     }
 
     /// The same for several pieces (sendmsg(2)).
@@ -66,7 +66,13 @@ enum Kernel {
         unsafe message.msg_iov = pieces.baseAddress
         unsafe message.msg_iovlen = pieces.count
         let count = unsafe sendmsg(descriptor, &message, Int32(MSG_NOSIGNAL))
-        return count >= 0 ? count : -retriable(errno)
+        return count >= 0 ? count : -unsent(errno)
+    }
+
+    /// ENOBUFS as well: the kernel had no memory to queue anything (send(2)), which passes. libuv tries again, too.
+    @inline(never)
+    private static func unsent(_ error: Int32) -> Int {
+        error == ENOBUFS ? Int(EAGAIN) : retriable(error)
     }
 
     /// An interrupted read or write has moved nothing, and the next wait tells that it can be tried again: the

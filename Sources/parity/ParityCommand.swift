@@ -1,5 +1,6 @@
 public import ArgumentParser
 public import CallbackServer
+import FaultKit
 import ParityKit
 
 /// Every scenario, or random ones, on every engine: a table, the first divergence in full, an exit status.
@@ -31,11 +32,25 @@ struct ParityCommand: ParsableCommand {
     @Option(help: ArgumentHelp("The seed of the first random scenario or sequence.", valueName: "s"))
     var seed: UInt64 = 1
 
+    @Option(help: "Inject faults into calls on sockets: soft ones, which must change nothing, or hard ones.")
+    var faults: FaultMode?
+
+    @Option(help: ArgumentHelp("With --faults, so many soft faults; hard ones up to this call.", valueName: "n"))
+    var count: Int?
+
+    @Option(help: "With --faults hard, only this: \(HardWorkload.allCases.map(\.rawValue).joined(separator: ", ")).")
+    var workload: HardWorkload?
+
+    @Option(help: "With --faults hard, only this, such as \"hard call=write errno=ENOMEM at=3 for-ever\".")
+    var plan: String?
+
     @Flag(help: "Print one JSON object instead of a table.")
     var json = false
 
     /// As many as a day can hold.
     private static let mostRandom = 10_000_000
+    /// Some hours of faults.
+    private static let mostFaults = 1_000_000_000
 
     func validate() throws {
         for name in scenario where !Scenario.all.contains(where: { $0.name == name }) {
@@ -47,12 +62,24 @@ struct ParityCommand: ParsableCommand {
         if let misuse, !(1...Self.mostRandom).contains(misuse) {
             throw ValidationError("--misuse \(misuse) is not between 1 and \(Self.mostRandom)")
         }
+        if let count, !(1...Self.mostFaults).contains(count) {
+            throw ValidationError("--count \(count) is not between 1 and \(Self.mostFaults)")
+        }
+        if faults == nil, count != nil { throw ValidationError("--count needs --faults") }
+        if faults != .hard, plan != nil || workload != nil {
+            throw ValidationError("--plan and --workload need --faults hard")
+        }
+        if let plan, FaultPlan(hard: plan) == nil {
+            throw ValidationError("\"\(plan)\" is no plan such as \"hard call=write errno=ENOMEM at=3 for-ever\"")
+        }
+        if faults != nil, json { throw ValidationError("--faults prints no JSON") }
     }
 
     func run() throws {
         if list { return printList() }
         var seen: Set<Engine> = []
         let engines = (engine.isEmpty ? Engine.allCases : engine).filter { seen.insert($0).inserted }
+        if let faults { return try run(faults, engines) }
         let participants = engines.map(Participant.init(engine:))
         let isWell =
             if let misuse {
@@ -71,6 +98,29 @@ struct ParityCommand: ParsableCommand {
         scenario.isEmpty ? Scenario.all : Scenario.all.filter { scenario.contains($0.name) }
     }
 
+    /// This process hands on to one for each engine, which has the fault library before libc and comes here again.
+    private func run(_ mode: FaultMode, _ engines: [Engine]) throws {
+        let isWell: Bool
+        if let library = FaultLibrary(), let engine = engines.first {
+            let selection = FaultSelection(
+                mode: mode, seed: seed, count: count, random: random, scenarios: scenario.isEmpty ? nil : selected,
+                workload: workload, plan: plan.flatMap { FaultPlan(hard: $0) })
+            if let plan = selection.plan, !library.understands(plan) {
+                throw ValidationError("the fault library does not know \"\(plan)\"")
+            }
+            isWell = FaultsOfOneEngine(engine: engine, library: library, selection: selection).run()
+        } else {
+            var arguments = ["--faults", mode.rawValue, "--seed", "\(seed)"]
+            if let count { arguments += ["--count", "\(count)"] }
+            if let random { arguments += ["--random", "\(random)"] }
+            if let workload { arguments += ["--workload", workload.rawValue] }
+            if let plan { arguments += ["--plan", plan] }
+            for scenario in selected where !self.scenario.isEmpty { arguments += ["--scenario", scenario.name] }
+            isWell = try FaultsRun(engines: engines, arguments: arguments, seed: seed).run()
+        }
+        if !isWell { throw ExitCode(1) }
+    }
+
     private func printList() {
         for scenario in Scenario.all {
             let clauses = scenario.clauses.map { "\($0)" }.joined(separator: ", ")
@@ -80,6 +130,8 @@ struct ParityCommand: ParsableCommand {
 }
 
 extension Engine: ExpressibleByArgument {}
+extension FaultMode: ExpressibleByArgument {}
+extension HardWorkload: ExpressibleByArgument {}
 
 extension Participant {
     /// An engine of this package.

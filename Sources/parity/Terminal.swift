@@ -21,7 +21,14 @@ enum Terminal {
         while sent < bytes.count {
             let rest = bytes[sent...]
             let count = unsafe rest.withUnsafeBytes { unsafe Glibc.write(descriptor, $0.baseAddress, $0.count) }
-            if count > 0 { sent += count } else if errno != EINTR { return }
+            if count > 0 {
+                sent += count
+            } else if errno == EPIPE {
+                // Nobody reads any more, and SIGPIPE is ignored.
+                _exit(EXIT_FAILURE)
+            } else if errno != EINTR {
+                return
+            }
         }
     }
 }

@@ -65,6 +65,89 @@ import Testing
         driver.turn()
     }
 
+    /// Pieces of it are not copied, so each must be sent before the engine reads over it.
+    @Test(arguments: 1...8 as ClosedRange<UInt64>)
+    func `what was received can be passed on whole or in parts, to anyone, among other bytes`(seed: UInt64) {
+        var choices = pseudoRandomBytes(count: 12_000, seed: seed).makeIterator()
+        let peers = (0..<3).map { _ in driver.connect() }
+        var written = [[UInt8]](repeating: [], count: peers.count)
+        var sources: [Int] = []
+        func next() -> Int? { choices.next().map(Int.init) }
+        for (connection, _) in peers {
+            connection.onData = { _, bytes in
+                var position = 0
+                for _ in 0..<(next() ?? 0) % 12 {
+                    guard let source = next(), let which = next(), let size = next() else { return }
+                    let index = which % peers.count
+                    sources.append(source % 4)
+                    switch source % 4 {
+                    // Behind the last piece, as a server of lines does.
+                    case 0, 1:
+                        let end = min(bytes.count, position + (source == 1 ? 0 : size))
+                        let piece = bytes.extracting(position..<end)
+                        peers[index].0.write(piece)
+                        written[index] += (0..<piece.count).map { piece[$0] }
+                        position = end
+                    case 2:
+                        peers[index].0.write(bytes)
+                        written[index] += (0..<bytes.count).map { bytes[$0] }
+                        position = 0
+                    default:
+                        let own = [UInt8](repeating: UInt8(size), count: size * 80)
+                        peers[index].0.write(own)
+                        written[index] += own
+                    }
+                    let (peer, _) = peers[index]
+                    #expect(peer.bytesWritten + UInt64(peer.bufferedByteCount) == written[index].count)
+                }
+            }
+        }
+        var buffer = [UInt8](repeating: 0, count: 4_000)
+        while let which = next(), let size = next() {
+            buffer = pseudoRandomBytes(count: 1 + size * 15, seed: UInt64(which + size))
+            peers[which % peers.count].1.received(buffer.span)
+            // As the engine's next read does.
+            for index in buffer.indices { buffer[index] = 0xEE }
+        }
+        #expect(Set(sources) == [0, 1, 2, 3])
+        for (index, (connection, stream)) in peers.enumerated() {
+            let sent = stream.sent.reduce(into: []) { $0 += $1 }
+            #expect(sent.count == written[index].count && memcmp(sent, written[index], sent.count) == 0)
+            connection.reset()
+        }
+        driver.turn()
+    }
+
+    @Test func `lines of what was received leave in one call`() {
+        let (connection, stream) = driver.connect()
+        connection.onData = { connection, bytes in
+            for start in stride(from: 0, to: bytes.count, by: 16) {
+                connection.write(bytes.extracting(start..<min(start + 16, bytes.count)))
+            }
+        }
+        let bytes = pseudoRandomBytes(count: 1_600, seed: 1)
+        stream.received(bytes.span)
+        #expect(stream.sent == [bytes])
+        connection.reset()
+        driver.turn()
+    }
+
+    /// Where one callback's bytes were there are others in the next one, and they change before it returns.
+    @Test func `only what the running callback was given is left where it is`() {
+        let (connection, stream) = driver.connect()
+        let memory = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: 16)
+        defer { memory.deallocate() }
+        memory.initialize(repeating: 1)
+        stream.received(memory.span)
+        loop.core.perform(.timer) {
+            connection.write(memory.span)
+            memory.update(repeating: 2)
+        }
+        #expect(stream.sent == [[UInt8](repeating: 1, count: 16)])
+        connection.reset()
+        driver.turn()
+    }
+
     @Test func `after a failure nothing more is sent, and the others are not concerned`() {
         let (broken, brokenStream) = driver.connect()
         let (sound, soundStream) = driver.connect()

@@ -42,7 +42,7 @@ struct `Contract 4: end` {
         #expect(isEqual(received, answer + Array("last".utf8)))
         #expect(
             diary.events == [
-                .data(1), .end, .completion(0, .sent), .completion(1, .sent), .close(.peerClosed),
+                .data(1), .end, .completion(0, .sent), .completion(1, .sent), .drain, .close(.peerClosed),
             ])
         diary.expectOrder()
     }

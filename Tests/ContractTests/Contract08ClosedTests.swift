@@ -144,7 +144,12 @@ struct `Contract 8: after end or close` {
                 connection.write(bytes)
                 loop?.schedule(after: .milliseconds(20)) { _ in connection.close() }
             }
-            connection.onClose = { connection, _ in age = connection.age }
+            connection.onClose = { connection, _ in
+                age = connection.age
+                // Long enough to be seen in the age, if it went on.
+                let end = ContinuousClock.now + .milliseconds(3)
+                while ContinuousClock.now < end {}
+            }
         }
         loop = stage.loop
         let port = try stage.run { port in

@@ -56,18 +56,6 @@ struct `What the compiler accepts, with no unsafe in it` {
 
     init() throws { compiler = try Compiler() }
 
-    @Test(arguments: ["README.md", "Sources/CallbackServer/CallbackServer.docc/Misuse.md"])
-    func `every program that a page shows`(page: String) throws {
-        let text = try String(contentsOfFile: projectFolder + page, encoding: .utf8)
-        let programs = text.matches(of: /```swift\n((?:.*\n)*?)```/).map { String($0.output.1) }
-            .filter { $0.contains("import CallbackServer") }
-        #expect(!programs.isEmpty)
-        for program in programs {
-            #expect(try compiler.errors(in: program) == [], "\(program)")
-            #expect(!program.contains("unsafe"))
-        }
-    }
-
     @Test func `a waker, tasks and offloaded work that take copies`() throws {
         let program = """
             import CallbackServer

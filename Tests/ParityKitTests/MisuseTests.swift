@@ -4,6 +4,8 @@ import Glibc
 import ParityKit
 import Testing
 
+@testable import Breakable
+
 @Suite(.timeLimit(.minutes(10)))
 struct `Random calls from everywhere` {
     /// `parity --misuse` plays as many as it is told; the gate plays these under the sanitizers too.
@@ -37,7 +39,8 @@ struct `Random calls against planted bugs` {
     private static let unseen: [Bug: String] = [
         .stopIsIgnored: "a run never returns, and the machine, which has one thread, neither",
         .noWaitWaits: "the same",
-        .readsHaveNoLimit: "fairness is a matter of scenarios", .equalTimersAreReversed: "and so is order between timers",
+        .readsHaveNoLimit: "fairness is a matter of scenarios",
+        .equalTimersAreReversed: "and so is order between timers",
         .urgentDataIsInline: "its peers send no urgent data", .optionsAreNotApplied: "it asks for no socket option",
         .timersDoNotKeepTheLoop: "connections do, until the timers are cancelled",
         .wakeIsLost: "it wakes from the loop's thread, where the next run finds what was asked",

@@ -1,5 +1,4 @@
 import CallbackServer
-import Foundation
 import ParityKit
 import Testing
 
@@ -42,24 +41,5 @@ struct `The page on checking your own server` {
         let report = Parity.run(scenario, on: engines)
         for divergence in report.divergences { print(divergence) }
         #expect(report.isEqual)
-    }
-
-    @Test func `shows just that`() throws {
-        let here = URL(filePath: #filePath)
-        let root = here.deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-        let page = try String(
-            contentsOf: root.appending(path: "Sources/ParityKit/ParityKit.docc/CheckingYourServer.md"), encoding: .utf8)
-        let mine = trimmed(try String(contentsOf: here, encoding: .utf8))
-        let parts = page.components(separatedBy: "```")
-        let shown = trimmed(try #require(parts.count == 3 ? parts[1] : nil)).dropFirst()
-        var position = mine.startIndex
-        for line in shown where !line.isEmpty {
-            let place = mine[position...].firstIndex(of: line)
-            position = try #require(place, "the page shows: \(line)") + 1
-        }
-    }
-
-    private func trimmed(_ text: String) -> [String] {
-        text.components(separatedBy: "\n").map { $0.trimmingCharacters(in: .whitespaces) }
     }
 }

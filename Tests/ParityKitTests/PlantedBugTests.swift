@@ -3,6 +3,8 @@ import CallbackServer
 import ParityKit
 import Testing
 
+@testable import Breakable
+
 @Suite(.timeLimit(.minutes(10)))
 struct `Planted bugs` {
     /// What `BreakableLoop` does not have: signals, names, and the adoption of listeners.
@@ -13,7 +15,7 @@ struct `Planted bugs` {
 
     private static let scenarios = Scenario.all.filter { !beyond.contains($0.name) && $0.name != "tcp_writealot" }
 
-    private func participant(_ bug: Bug?) -> Participant {
+    private func participant(_ bug: PlantedBug?) -> Participant {
         Participant(bug.map { "\($0)" } ?? "whole") { options throws(IOError) in
             EventLoop(driver: try BreakableLoop(bug), options: options)
         }
@@ -31,19 +33,20 @@ struct `Planted bugs` {
     @Test func `are all caught`() throws {
         var lines: [String] = []
         var caught = 0
-        for bug in Bug.allCases {
+        let bugs = PlantedBug.allCases.filter { $0.scenario != nil }
+        for bug in bugs {
             let report = try play(bug)
             if !report.isEqual { caught += 1 }
             let first = report.divergences.first.map { "\($0.text.split(separator: "\n").last ?? "")" } ?? "NOT CAUGHT"
             lines.append("\(bug): \(report.scenario): \(first.drop { $0 == " " })")
         }
-        print((lines + ["planted bugs: caught \(caught) of \(Bug.allCases.count)"]).joined(separator: "\n"))
-        #expect(caught == Bug.allCases.count)
+        print((lines + ["planted bugs: caught \(caught) of \(bugs.count)"]).joined(separator: "\n"))
+        #expect(caught == bugs.count)
         #expect(caught >= 30)
     }
 
-    private func play(_ bug: Bug) throws -> Report {
-        var scenario = try #require(Scenario.all.first { $0.name == bug.scenario }, "\(bug.scenario)")
+    private func play(_ bug: PlantedBug) throws -> Report {
+        var scenario = try #require(Scenario.all.first { $0.name == bug.scenario }, "\(bug)")
         // A bug that makes a run hang is caught as well, and sooner.
         scenario.timeLimit = .seconds(1)
         return Parity.run(scenario, on: [participant(bug)])

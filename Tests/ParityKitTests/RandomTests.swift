@@ -3,6 +3,8 @@ import CallbackServer
 import ParityKit
 import Testing
 
+@testable import Breakable
+
 @Suite(.timeLimit(.minutes(10)))
 struct `Random scenarios` {
     /// In ten parts, which run side by side. `parity --random` plays as many as it is told.
@@ -26,7 +28,7 @@ struct `Random scenarios` {
 struct `A script that differs` {
     /// One that swaps writes, told apart from the small engine as it should be.
     private var participants: [Participant] {
-        [nil, Bug.queuedWritesAreSwapped].map { bug in
+        [nil, PlantedBug.queuedWritesAreSwapped].map { bug in
             Participant(bug.map { "\($0)" } ?? "whole") { options throws(IOError) in
                 EventLoop(driver: try BreakableLoop(bug), options: options)
             }

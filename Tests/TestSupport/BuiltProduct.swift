@@ -77,7 +77,7 @@ extension ChildProcess {
     }
 
     /// The folder that holds `path`, the one that holds that, and so on.
-    private static func foldersAbove(_ path: String) -> [String] {
+    static func foldersAbove(_ path: String) -> [String] {
         var folders: [String] = []
         var rest = path[...]
         while let slash = rest.lastIndex(of: "/"), slash > rest.startIndex {

@@ -53,7 +53,7 @@ func wait(
 }
 
 /// The whole text of a small file, such as one of /proc.
-func contents(ofFile path: String) throws -> String {
+public func contents(ofFile path: String) throws -> String {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw PeerError("open", errno: errno, waitedFor: path) }
     defer { close(descriptor) }

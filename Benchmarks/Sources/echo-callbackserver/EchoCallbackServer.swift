@@ -4,40 +4,103 @@ import Glibc
 /// The yardsticks' program over the public API, with nothing printed for a message: what it costs more than
 /// they do is the price of the API.
 ///
-///     echo-callbackserver [--engine NAME] [--list-engines]
+///     echo-callbackserver [--engine NAME] [--mode echo | lines | fan-out] [--list-engines]
 ///
 /// On 127.0.0.1, on a free port. SIGTERM ends it with status 0.
 @main
 struct EchoCallbackServer {
     static func main() throws(IOError) {
         var engine = Engine.libuv
+        var mode = Mode.echo
         var arguments = CommandLine.arguments.dropFirst()
         while let argument = arguments.popFirst() {
             if argument == "--list-engines" {
                 for engine in Engine.allCases { print(engine.rawValue) }
                 return
             }
-            guard argument == "--engine", let name = arguments.popFirst(), let named = Engine(rawValue: name) else {
-                print("usage: echo-callbackserver [--engine NAME] [--list-engines]")
+            let value = arguments.popFirst() ?? ""
+            if argument == "--engine", let named = Engine(rawValue: value) {
+                engine = named
+            } else if argument == "--mode", let named = Mode(rawValue: value) {
+                mode = named
+            } else {
+                print("usage: echo-callbackserver [--engine NAME] [--mode echo | lines | fan-out] [--list-engines]")
                 exit(64)
             }
-            engine = named
         }
-        try serve(on: engine)
+        try serve(mode, on: engine)
     }
 
-    static func serve(on engine: Engine) throws(IOError) {
+    enum Mode: String {
+        case echo
+        /// One write for each line of what was received.
+        case lines
+        /// Everybody gets what one sends.
+        case fanOut = "fan-out"
+    }
+
+    static func serve(_ mode: Mode, on engine: Engine) throws(IOError) {
         let loop = try EventLoop(engine: engine)
+        let members = Members()
         let listener = try loop.listen(on: .ipv4("127.0.0.1", port: 0)) { connection in
-            connection.onData = { connection, bytes in
-                if connection.write(bytes) == .saturated { connection.pause() }
+            switch mode {
+            case .echo: echo(connection)
+            case .lines: echoLines(connection)
+            case .fanOut: members.add(connection)
             }
-            connection.onDrain = { connection in connection.resume() }
         }
         try loop.onSignal(.terminate) { _ in loop.stop() }
         print("Listening on port \(listener.localAddress.port ?? 0)")
         // Into a pipe or a file the line would stay in the buffer.
         fflush(nil)
         try loop.run()
+    }
+
+    static func echo(_ connection: Connection) {
+        connection.onData = { connection, bytes in
+            if connection.write(bytes) == .saturated { connection.pause() }
+        }
+        connection.onDrain = { connection in connection.resume() }
+    }
+
+    static func echoLines(_ connection: Connection) {
+        connection.onData = { connection, bytes in
+            var start = 0
+            while start < bytes.count {
+                let end = start + firstLine(bytes.extracting(start...))
+                if connection.write(bytes.extracting(start..<end)) == .saturated { connection.pause() }
+                start = end
+            }
+        }
+        connection.onDrain = { connection in connection.resume() }
+    }
+}
+
+/// How long the first line of some bytes is; all of them, if none ends there. With memchr, as in the yardstick: what
+/// is compared is the writing.
+private func firstLine(_ bytes: Span<UInt8>) -> Int {
+    unsafe bytes.withUnsafeBytes { bytes in
+        guard let start = bytes.baseAddress else { return 0 }
+        guard let newline = unsafe memchr(start, 0x0A, bytes.count) else { return bytes.count }
+        return unsafe UnsafeRawPointer(newline) - start + 1
+    }
+}
+
+/// Who is connected.
+final class Members {
+    private var connections: [Connection] = []
+
+    /// Whoever lets so much wait is sent away: the others would pay for it with the server's memory.
+    private static let mostQueued = 1024 * 1024
+
+    func add(_ connection: Connection) {
+        connections.append(connection)
+        connection.onData = { [self] _, bytes in
+            for member in connections {
+                member.write(bytes)
+                if member.bufferedByteCount > Self.mostQueued { member.reset() }
+            }
+        }
+        connection.onClose = { [self] connection, _ in connections.removeAll { $0 === connection } }
     }
 }

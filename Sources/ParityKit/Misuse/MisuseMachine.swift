@@ -22,6 +22,7 @@ final class MisuseMachine {
     var errands = MisuseErrands()
 
     private var isRunning = false
+    private(set) var isSettling = false
     private let participant: Participant
     private let limit: Duration
     var writesSteps = false
@@ -108,7 +109,8 @@ final class MisuseMachine {
     // MARK: Turns
 
     func turn(_ turn: MisuseTurn) {
-        note("run: \(turn)")
+        // Settling takes thousands where the kernel waits for its own timers.
+        if !isSettling { note("run: \(turn)") }
         isRunning = true
         run(turn)
         isRunning = false
@@ -176,10 +178,13 @@ final class MisuseMachine {
     private func settle() {
         for each in connections { each.resume() }
         for each in listeners { each.resume() }
+        isSettling = true
+        defer { isSettling = false }
         var owed: [String] = []
         let deadline = ContinuousClock.now + limit
         repeat {
-            turn(.once)
+            // Not `.once`, which a handle that still closes sends back at once.
+            turn(.untilStopped)
             for each in peers { each.receiveAll() }
             owed = connections.compactMap(\.owed) + peers.compactMap(\.owed)
         } while !owed.isEmpty && ContinuousClock.now < deadline

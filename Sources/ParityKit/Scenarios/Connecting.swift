@@ -47,7 +47,8 @@ extension Scenario {
             expected: [
                 Expectation(
                     received: .exactly(.pattern(30, count: 200_000)), ended: true, closing: .localClose,
-                    peer: .exactly(.pattern(30, count: 200_000)), .end)
+                    peer: .exactly(.pattern(30, count: 200_000)), .end
+                ).with { $0.isDrained = true }
             ]),
         Scenario(
             "tcp_close_while_connecting", source: "libuv documentation, uv_close: pending requests end with it",
@@ -140,9 +141,12 @@ extension Scenario {
         connection.onOpen = { connection in
             stage.note("opened")
             connection.end()
+        }
+        connection.onClose = { _, reason in
+            stage.note("closed: \(reason)")
+            // Not before: who still waits to be accepted would be reset.
             listener.close()
         }
-        connection.onClose = { _, reason in stage.note("closed: \(reason)") }
     }
 }
 

@@ -89,7 +89,10 @@ extension Scenario {
         expected: [
             Expectation(
                 received: .exactly(alot), ended: true, closing: .localClose, peer: .exactly(alot), .end
-            ).with { $0.completions = 3 }
+            ).with {
+                $0.completions = 3
+                $0.isDrained = true
+            }
         ]
     ).with { $0.timeLimit = .seconds(60) }
 

@@ -37,7 +37,10 @@ extension Scenario {
                 peers: [Peer(.wait(.opened), .readToEnd, receiveBuffer: 4_096)],
                 expected: [
                     Expectation(ended: true, closing: .localClose, peer: .exactly(.pattern(7, count: 900_000)), .end)
-                        .with { $0.completions = 1 }
+                        .with {
+                            $0.completions = 1
+                            $0.isDrained = true
+                        }
                 ]),
         ]
 

@@ -37,11 +37,10 @@ extension Scenario {
         Scenario(
             "write_to_one_that_is_gone", source: "send(2), EPIPE; signal(7): SIGPIPE is ignored", clauses: [15],
             on: .unix,
-            handler: .script(
-                Script(.nothing, [.on(.received(2), .startTimer(0, milliseconds: 10, [.write("x"), .write("y")]))])),
+            handler: .script(Script(.nothing, [.on(.end, .write("x"), .write("y"))])),
             peers: [Peer(.send("go"), .wait(.received(2)), .close)],
             expected: [
-                Expectation(received: .exactly("go"), ended: true, closing: .peerClosed, .unseen)
+                Expectation(received: .exactly("go"), ended: true, closing: .peerReset, .unseen)
             ]),
         Scenario(
             "peer_takes_nothing", source: "unix(7), shutdown(2): a send to a peer that has shut down reading is EPIPE",
@@ -50,7 +49,7 @@ extension Scenario {
                 Script(
                     .nothing,
                     [.on(.received(4), .writeCompleting("first"), .writeCompleting("second"))])),
-            peers: [Peer(.stopReading, .send("stop"), .halfClose, .wait(.closed))],
+            peers: [Peer(.stopReading, .send("stop"), .wait(.closed))],
             expected: [
                 Expectation(received: .exactly("stop"), closing: .peerReset, .unseen).with { $0.failures = 2 }
             ]),
@@ -64,7 +63,8 @@ extension Scenario {
             "local_reset_drops_the_queue", source: linger, clauses: [5, 8],
             handler: .script(
                 Script(.nothing, [.on(.received(1), .writeCompleting(.pattern(12, count: 20_000_000)), .reset)])),
-            peers: [Peer(.send("Q"), .readToEnd, receiveBuffer: 4_096)],
+            // A peer that reads meanwhile may have taken it all.
+            peers: [Peer(.send("Q"), .wait(.closed), .readToEnd, receiveBuffer: 4_096)],
             expected: [
                 Expectation(
                     received: .exactly("Q"), closing: .localReset, peer: .prefix(of: .pattern(12, count: 20_000_000)),

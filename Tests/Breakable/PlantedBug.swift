@@ -1,5 +1,5 @@
 /// A mistake that engines have been seen to make, planted into `BreakableLoop`, and the scenario that has to show it.
-enum Bug: String, CaseIterable, Sendable {
+enum PlantedBug: String, CaseIterable, Sendable {
     // Reading
     case endIsDropped
     case endComesBeforeData
@@ -22,6 +22,7 @@ enum Bug: String, CaseIterable, Sendable {
     case finComesBeforeTheQueue
     case finIsNeverSent
     case endOfInputEndsOutput
+    case interruptedWriteIsFatal
     // Closing
     case completionIsToldInsideTheWrite
     case descriptorIsLeaked
@@ -31,6 +32,7 @@ enum Bug: String, CaseIterable, Sendable {
     case everySecondClientIsLost
     case optionsAreNotApplied
     case resumedListenerSleeps
+    case abortedClientEndsAccepting
     case refusedConnectionOpens
     // The loop
     case timersAreEarly
@@ -44,9 +46,10 @@ enum Bug: String, CaseIterable, Sendable {
     case wakeIsLost
     case workRunsOnTheLoop
 
-    /// The scenario that names it.
-    var scenario: String {
+    /// The scenario that shows it; nothing where only injected faults do.
+    var scenario: String? {
         switch self {
+        case .interruptedWriteIsFatal, .abortedClientEndsAccepting: nil
         case .endIsDropped: "end_of_input_only"
         case .endComesBeforeData: "end_behind_unread_data"
         case .hangUpComesBeforeData: "paused_and_hung_up"

@@ -36,7 +36,7 @@ final class BreakableStream: StreamDriver {
         setsockopt(number, level, option, &value, socklen_t(MemoryLayout<Int32>.size))
     }
 
-    private var bug: Bug? { loop.bug }
+    private var bug: PlantedBug? { loop.bug }
 
     var wanted: Int32 {
         let reads = isReading || bug == .pausedDataIsDropped
@@ -89,6 +89,7 @@ final class BreakableStream: StreamDriver {
                     if bug == .emptyReadIsDelivered { deliver(0) }
                     return
                 }
+                if errno == EINTR { continue }
                 if bug == .readErrorIsIgnored { return }
                 if bug == .resetIsTakenForTheEnd { return ended() }
                 return readFailed(IOError(call: "recv", errno: errno))
@@ -136,7 +137,8 @@ final class BreakableStream: StreamDriver {
     private func transmit(_ bytes: [UInt8]) -> Int {
         let count = Glibc.send(number, bytes, bytes.count, Int32(MSG_NOSIGNAL))
         if count >= 0 { return count }
-        return errno == EAGAIN || errno == EINTR ? 0 : -Int(errno)
+        let isInterrupted = errno == EINTR && bug != .interruptedWriteIsFatal
+        return errno == EAGAIN || isInterrupted ? 0 : -Int(errno)
     }
 
     private func sendQueue() {
@@ -251,6 +253,7 @@ final class BreakableListener: ListenerDriver {
             let client = withUnsafeMutablePointer(to: &storage) { storage in
                 storage.withMemoryRebound(to: sockaddr.self, capacity: 1) { linux_accept4(number, $0, &length) }
             }
+            if client < 0, loop.bug == .abortedClientEndsAccepting, errno == ECONNABORTED { isAccepting = false }
             guard client >= 0 else { break }
             accepted += 1
             let isLost = loop.bug == .everySecondClientIsLost && accepted.isMultiple(of: 2)

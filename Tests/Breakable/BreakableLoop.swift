@@ -5,7 +5,7 @@ import Synchronization
 
 /// A small engine over poll(2), for tests only: whole as it is, or with one bug.
 final class BreakableLoop: LoopDriver {
-    let bug: Bug?
+    let bug: PlantedBug?
     private(set) var sources: [Int32: Source] = [:]
     private(set) var timers: [BreakableTimer] = []
     private var closing: [() -> Void] = []
@@ -16,7 +16,6 @@ final class BreakableLoop: LoopDriver {
     private var turns: UInt64 = 0
     private var startCount: UInt64 = 0
     private let bell: Int32
-    private let wakes = Wakes()
     private var working: [Work] = []
     /// Counts the calls that a signal would have interrupted: every seventh.
     private var calls = 0
@@ -37,12 +36,7 @@ final class BreakableLoop: LoopDriver {
         let value = Atomic(false)
     }
 
-    /// Wakes that a buggy loop forgets.
-    private final class Wakes: Sendable {
-        let count = Atomic(0)
-    }
-
-    init(_ bug: Bug? = nil) throws(IOError) {
+    init(_ bug: PlantedBug? = nil) throws(IOError) {
         linux_ignore_sigpipe()
         self.bug = bug
         bell = linux_eventfd()
@@ -108,7 +102,7 @@ final class BreakableLoop: LoopDriver {
         if descriptor == bell {
             var count: UInt64 = 0
             _ = read(bell, &count, 8)
-            if bug == .wakeIsLost, wakes.count.wrappingAdd(1, ordering: .relaxed).newValue % 2 == 1 { return }
+            if bug == .wakeIsLost { return }
             core?.woken()
             return
         }

@@ -1,0 +1,46 @@
+// A peer to compare with: the same servers over Node's net module.
+//
+//   node server.js [echo | lines | fan-out]     on 127.0.0.1, on a free port; SIGTERM ends it with status 0
+'use strict';
+const net = require('node:net');
+
+const members = new Set();
+
+// Whoever does not read the answers is not read from either, so that the queue stays short.
+function write(socket, bytes) {
+  if (!socket.write(bytes) && !socket.isPaused()) {
+    socket.pause();
+    socket.once('drain', () => socket.resume());
+  }
+}
+
+const handlers = {
+  'echo': (socket) => socket.on('data', (bytes) => write(socket, bytes)),
+  // One write for each line, corked, so that they leave together.
+  'lines': (socket) => socket.on('data', (bytes) => {
+    socket.cork();
+    for (let start = 0; start < bytes.length;) {
+      const newline = bytes.indexOf(10, start);
+      const end = newline < 0 ? bytes.length : newline + 1;
+      write(socket, bytes.subarray(start, end));
+      start = end;
+    }
+    socket.uncork();
+  }),
+  // The buffer is the same one for all.
+  'fan-out': (socket) => {
+    members.add(socket);
+    socket.on('close', () => members.delete(socket));
+    socket.on('data', (bytes) => { for (const member of members) member.write(bytes); });
+  },
+};
+
+const handle = handlers[process.argv[2] ?? 'echo'];
+const server = net.createServer({ noDelay: true }, (socket) => {
+  socket.on('error', () => socket.destroy());
+  handle(socket);
+});
+server.listen({ host: '127.0.0.1', port: 0, backlog: 511 }, () => {
+  console.log(`Listening on port ${server.address().port}`);
+});
+process.on('SIGTERM', () => process.exit(0));

@@ -1,0 +1,22 @@
+internal import Foundation
+
+extension Machine {
+    /// The one that this runs on.
+    package static var this: Machine {
+        let processor = (try? lines(of: "/proc/cpuinfo"))?.first { $0.hasPrefix("model name") }
+        let name = processor?.split(separator: ":").last.map { $0.trimmingCharacters(in: .whitespaces) }
+        let load = (try? lines(of: "/proc/loadavg"))?.first?.split(separator: " ").prefix(3).joined(separator: " ")
+        return Machine(
+            processor: name ?? "an unknown processor",
+            cores: ProcessInfo.processInfo.activeProcessorCount,
+            kernel: output(of: ["uname", "-r"]) ?? "?",
+            libuv: output(of: ["pkg-config", "--modversion", "libuv"]) ?? "?",
+            swift: output(of: ["swift", "--version"]).flatMap(version) ?? "?",
+            date: output(of: ["date", "+%Y-%m-%d"]) ?? "?",
+            load: load ?? "?")
+    }
+
+    private static func version(_ line: String) -> String? {
+        line.firstMatch(of: /\d+\.\d+(\.\d+)?/).map { String($0.output.0) }
+    }
+}

@@ -1,0 +1,112 @@
+import Glibc
+import NIOCore
+import NIOPosix
+
+/// A peer to compare with: the same servers over SwiftNIO, on one event loop.
+///
+///     echo-nio [echo | lines | fan-out]
+///
+/// On 127.0.0.1, on a free port. SIGTERM ends it with status 0.
+@main
+struct EchoNIO {
+    static func main() throws {
+        let mode = CommandLine.arguments.dropFirst().first ?? "echo"
+        let members = Members()
+        let server = try ServerBootstrap(group: MultiThreadedEventLoopGroup(numberOfThreads: 1))
+            .serverChannelOption(.backlog, value: 511)
+            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+            // What a client has sent before it half-closes is answered.
+            .childChannelOption(.allowRemoteHalfClosure, value: true)
+            .childChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    let pipeline = channel.pipeline.syncOperations
+                    switch mode {
+                    case "lines": try pipeline.addHandlers(BackPressureHandler(), LinesHandler(), EndHandler())
+                    case "fan-out": try pipeline.addHandlers(FanOutHandler(members), EndHandler())
+                    default: try pipeline.addHandlers(BackPressureHandler(), EchoHandler(), EndHandler())
+                    }
+                }
+            }
+            .bind(host: "127.0.0.1", port: 0).wait()
+        signal(SIGTERM) { _ in _exit(0) }
+        print("Listening on port \(server.localAddress?.port ?? 0)")
+        fflush(nil)
+        try server.closeFuture.wait()
+    }
+}
+
+private final class EchoHandler: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        context.write(data, promise: nil)
+    }
+
+    func channelReadComplete(context: ChannelHandlerContext) {
+        context.flush()
+    }
+}
+
+/// One write for each line; they leave together at the end of the read, as SwiftNIO's documentation advises.
+private final class LinesHandler: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        var bytes = unwrapInboundIn(data)
+        while bytes.readableBytes > 0 {
+            let end = bytes.readableBytesView.firstIndex(of: UInt8(ascii: "\n")).map { $0 + 1 } ?? bytes.writerIndex
+            guard let line = bytes.readSlice(length: end - bytes.readerIndex) else { return }
+            context.write(wrapOutboundOut(line), promise: nil)
+        }
+    }
+
+    func channelReadComplete(context: ChannelHandlerContext) {
+        context.flush()
+    }
+}
+
+/// Who is connected. Touched on the one event loop only.
+private final class Members: @unchecked Sendable {
+    var channels: [ObjectIdentifier: any Channel] = [:]
+}
+
+/// Sends what one sends to all; the buffer's storage is shared.
+private final class FanOutHandler: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+
+    private let members: Members
+
+    init(_ members: Members) {
+        self.members = members
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        members.channels[ObjectIdentifier(context.channel)] = context.channel
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        members.channels[ObjectIdentifier(context.channel)] = nil
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        let bytes = unwrapInboundIn(data)
+        for channel in members.channels.values { channel.writeAndFlush(bytes, promise: nil) }
+    }
+}
+
+/// Closes behind the last answer when the client has ended, and at once after an error.
+private final class EndHandler: ChannelInboundHandler {
+    typealias InboundIn = Never
+    typealias OutboundOut = ByteBuffer
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        guard event as? ChannelEvent == .inputClosed else { return context.fireUserInboundEventTriggered(event) }
+        let channel = context.channel
+        channel.writeAndFlush(ByteBuffer()).whenComplete { _ in channel.close(promise: nil) }
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        context.close(promise: nil)
+    }
+}

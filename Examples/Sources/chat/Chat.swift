@@ -1,0 +1,170 @@
+import ArgumentParser
+import CallbackServer
+import ExampleSupport
+
+/// Every bound of the program.
+private enum Limits {
+    /// Clients at a time; more are turned away.
+    static let members = 256
+    /// Bytes of one line.
+    static let line = 512
+    /// Characters of a name.
+    static let name = 20
+    /// How long a client may take to say its name.
+    static let naming = Duration.seconds(60)
+    /// Bytes that the kernel keeps for a client that does not read; its own choice would be megabytes.
+    static let sendBuffer = 64 * 1024
+}
+
+@main
+struct Chat: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "chat", abstract: "A chat room: what one client says, all the others hear.")
+
+    @OptionGroup var options: ServerOptions
+
+    @Option(help: ArgumentHelp("Drop a client for which the others had to wait so long.", valueName: "seconds"))
+    var patience = 3.0
+
+    func validate() throws {
+        guard (0.1...60).contains(patience) else {
+            throw ValidationError("--patience \(patience) is not between 0.1 and 60 seconds")
+        }
+    }
+
+    func run() throws {
+        let loop = try EventLoop(engine: options.engine)
+        let room = Room(loop, patience: .seconds(patience))
+        var listening = Listener.Options()
+        listening.maxConnections = Limits.members
+        listening.beyondMaxConnections = .refuse
+        listening.connection.timeouts.read = Limits.naming
+        listening.connection.sendBufferSize = Limits.sendBuffer
+        // A peer that vanished without a word is found out.
+        listening.connection.keepAlive = .init()
+        let listener = try loop.listen(on: options.address, options: listening, onConnection: room.enter)
+        listener.onShed = { _, shed in printLine("Turned away \(shed.count): \(shed.cause)") }
+        listener.onError = { _, error in printLine("\(error)") }
+        try loop.drain(listener, within: .seconds(options.drain), farewell: room.close)
+        printLine("Listening on port \(listener.localAddress.port ?? 0)")
+        try loop.run()
+    }
+}
+
+/// One client.
+final class Member {
+    let connection: Connection
+    /// Nothing until the client has said it.
+    var name: String?
+    var lines = LineReader(limit: Limits.line)
+    /// Runs while the client's queue is full; when it fires, the client is dropped.
+    var patience: EventLoop.Timer?
+
+    init(_ connection: Connection) {
+        self.connection = connection
+    }
+}
+
+/// The clients, and what they say to each other.
+///
+/// Nobody is heard while somebody's queue is full, so no queue grows; and whoever keeps the others waiting for too
+/// long is dropped.
+final class Room {
+    private unowned let loop: EventLoop
+    private let patience: Duration
+    private var members: [ObjectIdentifier: Member] = [:]
+    private var slowCount = 0
+
+    init(_ loop: EventLoop, patience: Duration) {
+        self.loop = loop
+        self.patience = patience
+    }
+
+    func enter(_ connection: Connection) {
+        let member = Member(connection)
+        members[ObjectIdentifier(connection)] = member
+        connection.onData = { [self] _, bytes in
+            member.lines.append(bytes)
+            listen(to: member)
+        }
+        connection.onDrain = { [self] _ in caughtUp(member) }
+        connection.onClose = { [self] _, reason in left(member, reason) }
+        send("Welcome. What is your name?\n", to: member)
+    }
+
+    /// Ends the conversation.
+    func close() {
+        for member in members.values {
+            send("* the room closes\n", to: member)
+            member.connection.hangUp(loop)
+        }
+    }
+
+    private func listen(to member: Member) {
+        while slowCount == 0, let line = member.lines.next() {
+            switch line {
+            case .tooLong: send("* a line has at most \(Limits.line) bytes\n", to: member)
+            case .line(let bytes): heard(printable(bytes), from: member)
+            }
+        }
+        // The rest of the lines waits in the reader, and whatever else the client sends in the kernel.
+        if slowCount > 0 { member.connection.pause() }
+    }
+
+    private func heard(_ text: String, from member: Member) {
+        if let name = member.name {
+            if !text.isEmpty { tell("<\(name)> \(text)\n", except: member) }
+            return
+        }
+        guard (1...Limits.name).contains(text.count), text.allSatisfy({ $0.isLetter || $0.isNumber }) else {
+            return send("* a name is 1 to \(Limits.name) letters or digits\n", to: member)
+        }
+        let others = members.values.compactMap(\.name).sorted()
+        guard !others.contains(text) else { return send("* \(text) is here already\n", to: member) }
+        member.name = text
+        // From now on a client may be silent for as long as it likes.
+        member.connection.options.timeouts.read = nil
+        send("* here: \(others.isEmpty ? "nobody else" : others.joined(separator: ", "))\n", to: member)
+        tell("* \(text) joined\n", except: member)
+        printLine("\(text) joined from \(member.connection.remoteAddress)")
+    }
+
+    private func tell(_ text: String, except author: Member) {
+        for member in members.values where member !== author && member.name != nil { send(text, to: member) }
+    }
+
+    private func send(_ text: String, to member: Member) {
+        guard member.connection.write(text) == .saturated, member.patience == nil else { return }
+        slowCount += 1
+        member.patience = loop.schedule(after: patience) { _ in member.connection.reset() }
+    }
+
+    /// The client's queue is short again, or gone with the client.
+    private func caughtUp(_ member: Member) {
+        guard let patience = member.patience else { return }
+        patience.cancel()
+        member.patience = nil
+        slowCount -= 1
+        for member in members.values where slowCount == 0 {
+            member.connection.resume()
+            listen(to: member)
+        }
+    }
+
+    private func left(_ member: Member, _ reason: CloseReason) {
+        members[ObjectIdentifier(member.connection)] = nil
+        let verb = reason == .localReset ? "was too slow" : "left"
+        caughtUp(member)
+        guard let name = member.name else { return }
+        tell("* \(name) \(verb)\n", except: member)
+        printLine("\(name) \(verb): \(reason)")
+    }
+
+    /// What others may be shown: no client writes escape sequences to another's terminal.
+    private func printable(_ bytes: ArraySlice<UInt8>) -> String {
+        let text = String(decoding: bytes, as: UTF8.self)
+        func isControl(_ scalar: Unicode.Scalar) -> Bool { scalar.value < 0x20 || (0x7f...0x9f).contains(scalar.value) }
+        guard text.unicodeScalars.contains(where: isControl) else { return text }
+        return String(String.UnicodeScalarView(text.unicodeScalars.map { isControl($0) ? "?" : $0 }))
+    }
+}

@@ -1,0 +1,54 @@
+import ArgumentParser
+import CallbackServer
+import ExampleSupport
+
+/// The bounds of the server; those of a request are in `Request`.
+private enum Limits {
+    /// Clients at a time; more wait in the kernel.
+    static let clients = 1_000
+    /// From so many bytes of answers on that a client has not read, its requests wait.
+    static let answers = 256 * 1024
+    /// How long answers may wait for a client that reads nothing.
+    static let unread = Duration.seconds(30)
+}
+
+@main
+struct KeyValue: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "keyvalue", abstract: "Keys and values in memory, over the Redis protocol.")
+
+    @OptionGroup var options: ServerOptions
+
+    @Option(help: ArgumentHelp("Refuse new values beyond so much memory.", valueName: "mib"))
+    var memory = 256
+
+    func validate() throws {
+        guard (1...1 << 20).contains(memory) else {
+            throw ValidationError("--memory \(memory) is not between 1 and \(1 << 20) MiB")
+        }
+    }
+
+    func run() throws {
+        let loop = try EventLoop(engine: options.engine)
+        let store = Store(loop, memory: memory << 20)
+        var clients: [ObjectIdentifier: Client] = [:]
+        var listening = Listener.Options()
+        listening.maxConnections = Limits.clients
+        listening.connection.highWaterMark = Limits.answers
+        listening.connection.timeouts.write = Limits.unread
+        listening.connection.keepAlive = .init()
+        let listener = try loop.listen(on: options.address, options: listening) { [unowned loop] connection in
+            let client = Client(connection, store, loop)
+            clients[ObjectIdentifier(connection)] = client
+            connection.onData = { _, bytes in client.received(bytes) }
+            connection.onDrain = { _ in client.drained() }
+            connection.onClose = { connection, _ in clients[ObjectIdentifier(connection)] = nil }
+        }
+        listener.onError = { _, error in printLine("\(error)") }
+        try loop.drain(listener, within: .seconds(options.drain)) {
+            for client in clients.values { client.hangUp() }
+        }
+        printLine("Listening on port \(listener.localAddress.port ?? 0)")
+        try loop.run()
+    }
+}

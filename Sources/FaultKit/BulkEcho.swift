@@ -1,0 +1,125 @@
+internal import CallbackModel
+internal import Glibc
+internal import ParityKit
+internal import Synchronization
+
+/// Echo traffic over TCP and Unix sockets until enough faults have been met; every byte is checked.
+struct BulkEcho {
+    let participant: Participant
+    let library: FaultLibrary
+    let plan: FaultPlan
+    let seed: UInt64
+    /// `FaultLibrary.injected` at which the peers finish.
+    let target: UInt64
+
+    /// Enough of them that the loop always finds something to do.
+    private static let peers = 8
+
+    /// What the threads have found.
+    struct Findings {
+        var bytes: UInt64 = 0
+        var lost: UInt64 = 0
+        var longestStall: Duration = .zero
+        var failures: [String] = []
+    }
+
+    /// Shared by the threads of a run.
+    final class State: Sendable {
+        let findings = Mutex(Findings())
+        let peersLeft = Atomic(BulkEcho.peers)
+
+        func fail(_ text: String) {
+            findings.withLock { $0.failures.append(text) }
+        }
+    }
+
+    func run(_ progress: @escaping @Sendable (String) -> Void) -> Findings {
+        let state = State()
+        // A thread of its own, since the calls of this one are not to be hit.
+        JoinedThread { [self] in serve(state, progress) }.join()
+        return state.findings.withLock { $0 }
+    }
+
+    private func serve(_ state: State, _ progress: @escaping @Sendable (String) -> Void) {
+        do throws(IOError) {
+            let loop = try library.hitting(participant, plan).makeLoop(EventLoop.Options())
+            let path = "/tmp/parity-bulk-\(getpid()).sock"
+            // The kernel's own short writes; with TCP it would wait for timers of its own.
+            var tight = Listener.Options()
+            tight.connection.sendBufferSize = 8_192
+            let listeners = [
+                try loop.listen(on: .ipv4("127.0.0.1", port: 0), onConnection: Self.echo),
+                try loop.listen(on: .unix(path: path), options: tight, onConnection: Self.echo),
+            ]
+            for listener in listeners {
+                listener.onError = { _, error in state.fail("the listener failed: \(error)") }
+            }
+            let peers = startPeers(listeners.map(\.localAddress), state, progress)
+            defer { for peer in peers { peer.join() } }
+            let timer = loop.schedule(after: Self.interval, repeating: Self.interval) { timer in
+                guard state.peersLeft.load(ordering: .acquiring) == 0 else { return }
+                timer.cancel()
+                for listener in listeners { listener.close() }
+            }
+            defer { timer.cancel() }
+            try loop.run()
+        } catch {
+            state.fail("the loop failed: \(error)")
+        }
+    }
+
+    /// How often the loop looks whether its peers have finished.
+    private static let interval: Duration = .milliseconds(20)
+
+    private func startPeers(
+        _ addresses: [SocketAddress], _ state: State, _ progress: @escaping @Sendable (String) -> Void
+    ) -> [JoinedThread] {
+        (0..<Self.peers).map { number in
+            let peer = BulkPeer(
+                number: number, address: addresses[number % addresses.count], seed: seed, state: state,
+                isEnough: { [library, target] in library.injected >= target }, progress: progress)
+            return JoinedThread {
+                peer.run()
+                state.peersLeft.subtract(1, ordering: .acquiringAndReleasing)
+            }
+        }
+    }
+
+    private static func echo(_ connection: Connection) {
+        connection.onData = { connection, bytes in
+            if connection.write(bytes) == .saturated { connection.pause() }
+        }
+        connection.onDrain = { $0.resume() }
+    }
+}
+
+/// A thread that somebody waits for.
+struct JoinedThread {
+    private let thread: pthread_t
+
+    private final class Body: Sendable {
+        let run: @Sendable () -> Void
+        init(_ run: @escaping @Sendable () -> Void) { self.run = run }
+    }
+
+    init(_ body: @escaping @Sendable () -> Void) {
+        // Retained here, released by `takeRetainedValue` in the new thread.
+        let body = unsafe Unmanaged.passRetained(Body(body)).toOpaque()
+        var thread = pthread_t()
+        let status = unsafe pthread_create(
+            &thread, nil,
+            { argument in
+                if let argument = unsafe argument {
+                    unsafe Unmanaged<Body>.fromOpaque(argument).takeRetainedValue().run()
+                }
+                return nil
+            }, body)
+        precondition(status == 0, "pthread_create: errno \(status)")
+        self.thread = thread
+    }
+
+    /// Waits until its body has run; to be called once.
+    func join() {
+        pthread_join(thread, nil)
+    }
+}
