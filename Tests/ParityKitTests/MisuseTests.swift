@@ -51,7 +51,8 @@ struct `Random calls against planted bugs` {
     private static let shown = PlantedBug.allCases.filter { unseen[$0] == nil }
 
     /// The first sequence that a bug shows in.
-    private func failure(of bug: PlantedBug?, among seeds: Range<UInt64>) -> (sequence: [UInt8], violations: [String])? {
+    private func failure(of bug: PlantedBug?, among seeds: Range<UInt64>) -> (sequence: [UInt8], violations: [String])?
+    {
         for seed in seeds {
             let sequence = Misuse.sequence(seed: seed)
             // A run that hangs because of a bug has shown it after a second.
