@@ -161,12 +161,24 @@ internal import Glibc
         let buffer = unsafe handle.pointee.loop.unsafelyUnwrapped.pointee.data.unsafelyUnwrapped
         var count = unsafe recv(socket, buffer, LibuvLoop.readBufferSize, 0)
         while count < 0, errno == EINTR { count = unsafe recv(socket, buffer, LibuvLoop.readBufferSize, 0) }
-        if count == 0 { return reachedEnd() }
+        if count == 0 {
+            return isLost ? readFailed(IOError(call: "recv", errno: lossError(of: socket))) : reachedEnd()
+        }
         if count < 0, errno != EAGAIN { return readFailed(IOError(call: "recv", errno: errno)) }
         // Before the bytes are delivered, since their receiver may stop reading again.
         startReading()
         guard count > 0 else { return }
         received(unsafe Span(_unsafeStart: buffer.assumingMemoryBound(to: UInt8.self), count: count))
+    }
+
+    /// Whether the end that a read has found is none: a write in libuv's hands has met a reset, which the kernel tells
+    /// only once, and libuv has not told yet. A TCP socket has hung up when both directions are over, and this side's
+    /// is not (tcp_poll in net/ipv4/tcp.c).
+    private var isLost: Bool {
+        guard let handle = unsafe handle, pending != nil, output == .open || output == .finishing else { return false }
+        guard unsafe uv_handle_get_type(handle.asHandle) == UV_TCP else { return false }
+        var entry = pollfd(fd: socket, events: 0, revents: 0)
+        return unsafe poll(&entry, 1, 0) == 1 && Int32(entry.revents) & POLLHUP != 0
     }
 
     // MARK: Writing

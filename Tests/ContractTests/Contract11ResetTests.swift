@@ -55,6 +55,26 @@ struct `Contract 11: reset` {
         log.expect(bytes)
     }
 
+    /// The kernel tells a reset once: to that write, and then the read finds an end. More than one call takes, of which
+    /// a second call takes the rest at once, is what an engine may queue and hear of later.
+    @Test(arguments: Engine.allCases, [33_000, 42_300, 60_000])
+    func `RST that a write meets before the read`(engine: Engine, size: Int) throws {
+        let log = ResetLog()
+        var options = Listener.Options()
+        options.connection.sendBufferSize = 1
+        options.connection.allowsHalfOpen = true
+        let stage = try Stage(engine, options: options) { log.follow($0) }
+        let client = try PlainClient(port: stage.port)
+        try stage.run(until: { stage.listener.connectionCount == 1 })
+        let connection = try #require(log.connection)
+        // Outside of the loop, which then begins with what has become of the first.
+        connection.write([UInt8](repeating: 1, count: size))
+        try client.reset()
+        connection.write([UInt8](repeating: 2, count: 5_700))
+        try stage.run(until: { log.reason != nil })
+        log.expect([])
+    }
+
     @Test(arguments: Engine.allCases, [true, false])
     func `RST while our queue is full`(engine: Engine, answersFirst: Bool) throws {
         let log = ResetLog()
