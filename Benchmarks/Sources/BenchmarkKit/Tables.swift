@@ -149,6 +149,6 @@ extension Report {
 extension Machine {
     package var sentence: String {
         "\(cores) cores of \(processor), Linux \(kernel), libuv \(libuv), Swift \(swift), on \(date);"
-            + " load averages before the run: \(load)."
+            + " load averages before the run \(load), after it \(loadAfter ?? "?"), 1 to 2 of them its own."
     }
 }
