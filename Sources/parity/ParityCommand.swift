@@ -4,7 +4,9 @@ import FaultKit
 import ParityKit
 
 /// Every scenario, or random ones, on every engine: a table, the first divergence in full, an exit status.
-@main
+#if !FUZZING
+    @main
+#endif
 struct ParityCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "parity",
