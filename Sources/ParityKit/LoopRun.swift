@@ -16,11 +16,6 @@ struct LoopRun: Sendable {
     let board: Board
     let deadline: ContinuousClock.Instant
 
-    /// A loop turns for each event, callback and millisecond a few times at most; more is spinning.
-    private static let turnsPerEvent: UInt64 = 8
-    private static let turnsPerMillisecond: UInt64 = 4
-    private static let turnsAllowed: UInt64 = 1_000
-
     func run() -> Verdict {
         var verdict = Verdict()
         var options = EventLoop.Options()
@@ -60,14 +55,7 @@ struct LoopRun: Sendable {
         try loop.run()
         limit.cancel()
         if isLate { verdict.violations.append("the loop did not come to its end within \(scenario.timeLimit)") }
-        let milliseconds = UInt64(max(0, (ContinuousClock.now - start).wholeMilliseconds))
-        let metrics = loop.metrics
-        let bound =
-            Self.turnsAllowed + Self.turnsPerEvent * (metrics.events + metrics.callbacks)
-            + Self.turnsPerMillisecond * milliseconds
-        if metrics.turns > bound {
-            verdict.violations.append("the loop spun: \(metrics.turns) turns for \(metrics.events) events")
-        }
+        if let spinning = loop.metrics.spinning(for: .now - start) { verdict.violations.append(spinning) }
     }
 
     /// Sets the stage and lets the peers begin.
@@ -117,22 +105,47 @@ struct LoopRun: Sendable {
     }
 }
 
+extension EventLoop.Metrics {
+    /// A loop turns for each event, callback and millisecond a few times at most; more is spinning.
+    private static let turnsPerEvent: UInt64 = 8
+    private static let turnsPerMillisecond: UInt64 = 4
+    private static let turnsAllowed: UInt64 = 1_000
+
+    /// What is wrong with a loop that has run for so long; nothing if it has waited as it should.
+    func spinning(for time: Duration) -> String? {
+        let milliseconds = UInt64(max(0, time.wholeMilliseconds))
+        let bound =
+            Self.turnsAllowed + Self.turnsPerEvent * (events + callbacks) + Self.turnsPerMillisecond * milliseconds
+        return turns > bound ? "the loop spun: \(turns) turns for \(events) events" : nil
+    }
+}
+
 /// The stage of the thread that runs it, for closures that come from other threads and run on this one.
 enum StageOfThread {
-    private static let key: pthread_key_t = {
-        var key = pthread_key_t()
-        _ = unsafe pthread_key_create(&key, nil)
-        return key
-    }()
+    private static let slot = ThreadSlot<Stage>()
 
     /// The stage, kept alive by `LoopRun.run` for as long as it is set.
-    static var current: Stage? {
-        unsafe pthread_getspecific(key).map { unsafe Unmanaged<Stage>.fromOpaque($0).takeUnretainedValue() }
+    static var current: Stage? { slot.object }
+
+    static func set(_ stage: Stage?) { slot.object = stage }
+}
+
+/// An object for each thread, which whoever sets it keeps alive (pthread_setspecific(3)).
+struct ThreadSlot<Object: AnyObject>: Sendable {
+    private let key: pthread_key_t
+
+    init() {
+        var key = pthread_key_t()
+        _ = unsafe pthread_key_create(&key, nil)
+        self.key = key
     }
 
-    static func set(_ stage: Stage?) {
-        _ = unsafe pthread_setspecific(
-            key, stage.map { unsafe UnsafeRawPointer(Unmanaged.passUnretained($0).toOpaque()) })
+    var object: Object? {
+        get { unsafe pthread_getspecific(key).map { unsafe Unmanaged<Object>.fromOpaque($0).takeUnretainedValue() } }
+        nonmutating set {
+            _ = unsafe pthread_setspecific(
+                key, newValue.map { unsafe UnsafeRawPointer(Unmanaged.passUnretained($0).toOpaque()) })
+        }
     }
 }
 

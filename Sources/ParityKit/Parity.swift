@@ -70,20 +70,29 @@ public enum Parity {
     private static let runsThatMayLeak = 3
 
     private static func outcomeAlone(of scenario: Scenario, on participant: Participant) -> Outcome {
-        var left = 0
-        var last: Outcome?
-        for _ in 0..<runsThatMayLeak {
-            let before = openDescriptors()
-            let outcome = outcome(of: scenario, on: participant)
-            left = openDescriptors() - before
-            if left <= 0 { return outcome }
-            last = outcome
+        leaving(isAlone: true) {
+            outcome(of: scenario, on: participant)
+        } describe: { last, left in
+            Outcome(
+                participant: last.participant, transcript: last.transcript,
+                violations: last.violations + ["clause 16: \(left) descriptors were left open"],
+                duration: last.duration, peerByteCount: last.peerByteCount)
         }
-        guard let last else { preconditionFailure("no run is made") }
-        return Outcome(
-            participant: last.participant, transcript: last.transcript,
-            violations: last.violations + ["clause 16: \(left) descriptors were left open"], duration: last.duration,
-            peerByteCount: last.peerByteCount)
+    }
+
+    /// Runs `body`; again, if it has left descriptors open and is alone, and `describe` says so if it does each time.
+    static func leaving<Answer>(
+        isAlone: Bool, _ body: () -> Answer, describe: (Answer, Int) -> Answer
+    ) -> Answer {
+        guard isAlone else { return body() }
+        for attempt in 1... {
+            let before = openDescriptors()
+            let answer = body()
+            let left = openDescriptors() - before
+            if left <= 0 { return answer }
+            if attempt == runsThatMayLeak { return describe(answer, left) }
+        }
+        preconditionFailure("unreachable: the last attempt returns")
     }
 
     /// How many descriptors the process has open (proc(5)).

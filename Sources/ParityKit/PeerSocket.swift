@@ -179,6 +179,12 @@ package final class PeerSocket {
         close()
     }
 
+    /// Gives the descriptor away, for somebody else to close.
+    func surrender() -> Int32 {
+        isOpen = false
+        return descriptor
+    }
+
     package func close() {
         // Not tried again: Linux has closed it also when it says EINTR (close(2)).
         if isOpen { _ = Glibc.close(descriptor) }

@@ -4,7 +4,9 @@ import FaultKit
 import ParityKit
 
 /// Every scenario, or random ones, on every engine: a table, the first divergence in full, an exit status.
-@main
+#if !FUZZING
+    @main
+#endif
 struct ParityCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "parity",
@@ -23,7 +25,13 @@ struct ParityCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Play so many random scenarios instead.", valueName: "n"))
     var random: Int?
 
-    @Option(help: ArgumentHelp("The seed of the first random scenario.", valueName: "s"))
+    @Option(help: ArgumentHelp("Play so many sequences of random calls instead, on each engine.", valueName: "n"))
+    var misuse: Int?
+
+    @Option(help: ArgumentHelp("Play the sequence of calls in this file, as a fuzzer writes it.", valueName: "path"))
+    var misuseFile: String?
+
+    @Option(help: ArgumentHelp("The seed of the first random scenario or sequence.", valueName: "s"))
     var seed: UInt64 = 1
 
     @Option(help: "Inject faults into calls on sockets: soft ones, which must change nothing, or hard ones.")
@@ -53,6 +61,9 @@ struct ParityCommand: ParsableCommand {
         if let random, !(1...Self.mostRandom).contains(random) {
             throw ValidationError("--random \(random) is not between 1 and \(Self.mostRandom)")
         }
+        if let misuse, !(1...Self.mostRandom).contains(misuse) {
+            throw ValidationError("--misuse \(misuse) is not between 1 and \(Self.mostRandom)")
+        }
         if let count, !(1...Self.mostFaults).contains(count) {
             throw ValidationError("--count \(count) is not between 1 and \(Self.mostFaults)")
         }
@@ -73,7 +84,11 @@ struct ParityCommand: ParsableCommand {
         if let faults { return try run(faults, engines) }
         let participants = engines.map(Participant.init(engine:))
         let isWell =
-            if let random {
+            if let misuse {
+                MisuseRun(participants: participants).run(count: misuse, seed: seed)
+            } else if let misuseFile {
+                MisuseRun(participants: participants).run(file: misuseFile)
+            } else if let random {
                 RandomRun(count: random, seed: seed, participants: participants, isJSON: json).run()
             } else {
                 TableRun(scenarios: selected, participants: participants, isJSON: json).run()

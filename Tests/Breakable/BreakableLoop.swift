@@ -136,8 +136,10 @@ final class BreakableLoop: LoopDriver {
     }
 
     private func finishWork() {
-        let done = working.filter { $0.isDone.value.load(ordering: .acquiring) }
-        working.removeAll { $0.isDone.value.load(ordering: .acquiring) }
+        // Asked once: some may be done between two looks.
+        let isDone = working.map { $0.isDone.value.load(ordering: .acquiring) }
+        let done = zip(working, isDone).filter(\.1).map(\.0)
+        working = zip(working, isDone).filter { !$0.1 }.map(\.0)
         for work in done { work.then() }
     }
 
@@ -198,6 +200,16 @@ final class BreakableLoop: LoopDriver {
     }
 
     override func makeTimer() -> TimerDriver { BreakableTimer(self) }
+
+    override func makeSignal(_ number: Int32) throws(IOError) -> SignalDriver {
+        throw IOError(call: "sigaction", errno: ENOSYS)
+    }
+
+    override func resolve(
+        host: String, port: UInt16, _ answer: @escaping (Result<[SocketAddress], IOError>) -> Void
+    ) throws(IOError) {
+        throw IOError(call: "getaddrinfo", errno: ENOSYS)
+    }
 
     override func makeListener(
         on address: SocketAddress, options: Listener.Options

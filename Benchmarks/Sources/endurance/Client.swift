@@ -16,8 +16,8 @@ final class Client {
 
     /// At most so much is received at a time.
     private static let mostReceived = 65_536
-    /// A call that takes longer has lost what it waited for.
-    private static let limit = timeval(tv_sec: 5, tv_usec: 0)
+    /// A call that takes longer has lost what it waited for: long enough for a machine that others load as well.
+    private static let limit = timeval(tv_sec: 20, tv_usec: 0)
 
     /// Takes over a connected socket.
     init(descriptor: Int32) {

@@ -53,7 +53,8 @@ struct RunCommand: ParsableCommand {
         let terminal = Terminal()
         let soakTime = soak ?? (small ? Self.smallSoakTime : Self.soakTime)
         let options = Trial.Options(isSmall: small, seed: seed, soakTime: .seconds(soakTime), fault: fault)
-        terminal.print("\(CommandLine.arguments.dropFirst().joined(separator: " ")) (seed \(seed)), \(Machine.description)")
+        let command = (["endurance"] + CommandLine.arguments.dropFirst()).joined(separator: " ")
+        terminal.print("\(command) (seed \(seed)): \(Machine.description)")
         terminal.print(Row.header)
         var failed: [Row] = []
         let selected = Run.all.filter { runs.isEmpty || runs.contains($0.name) }

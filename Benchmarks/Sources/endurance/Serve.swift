@@ -76,15 +76,16 @@ final class EchoServer {
         control.write("\(listener.localAddress.port ?? 0)\n")
     }
 
+    /// The callbacks capture this object as it is, and so cost a connection nothing.
     private func serve(_ connection: Connection) {
         counts.accepted += 1
         counts.open += 1
-        connection.onData = { [unowned self] connection, bytes in
+        connection.onData = { [self] connection, bytes in
             if let fault, fault.strikes(bytes.count) { return fault.echoWrongly(connection, bytes) }
             if connection.write(bytes) == .saturated, fault != .hoards { connection.pause() }
         }
         connection.onDrain = { connection in connection.resume() }
-        connection.onClose = { [unowned self] connection, reason in
+        connection.onClose = { [self] connection, reason in
             counts.open -= 1
             counts.closed[name(of: reason), default: 0] += 1
             counts.bytesIn += connection.bytesRead

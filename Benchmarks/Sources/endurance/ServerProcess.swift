@@ -73,7 +73,8 @@ final class ServerProcess {
     func residentBytes() throws -> Int {
         let text = try read("smaps_rollup")
         for line in text.split(separator: "\n") where line.hasPrefix("Rss:") {
-            if let kibibytes = line.split(separator: " ").dropFirst().first.flatMap({ Int($0) }) { return kibibytes << 10 }
+            let fields = line.split(separator: " ")
+            if fields.count > 1, let kibibytes = Int(fields[1]) { return kibibytes << 10 }
         }
         throw ClientError(call: "smaps_rollup", errno: EPROTO)
     }

@@ -27,7 +27,7 @@ final class Trial {
     /// So many failures are told in words; all that is lost is counted.
     private static let mostFailures = 5
     /// A run that has lost so much is over.
-    private static let mostLost = 20
+    private static let mostLost = 10
 
     init(_ run: String, _ engine: Engine, _ options: Options, _ terminal: Terminal) {
         self.run = run
@@ -116,7 +116,8 @@ final class Trial {
             counts.accepted == accepted + Self.warmUps,
             "the server has accepted \(counts.accepted - Self.warmUps) connections, not \(accepted)")
         expect(
-            counts.closedInAll == counts.accepted, "onClose ran \(counts.closedInAll) times for \(counts.accepted) connections")
+            counts.closedInAll == counts.accepted,
+            "onClose ran \(counts.closedInAll) times for \(counts.accepted) connections")
         let others = counts.closed.filter { !causes.contains($0.key) && $0.key != "peerClosed" }
         expect(others.isEmpty, "connections closed for other reasons: \(others)")
         expect(counts.acceptErrors == 0, "\(counts.acceptErrors) failures to accept")

@@ -3,7 +3,9 @@ import Foundation
 extension Run {
     private static let stormThreads = 2
 
-    static let resets = Run(name: "resets", summary: "clients that reset, at any moment, beside an honest one") { trial in
+    static let resets = Run(
+        name: "resets", summary: "clients that reset, at any moment, beside an honest one"
+    ) { trial in
         let count = trial.size(200_000, small: 2_000)
         trial.load = "\(count.grouped) resets"
         let server = try trial.server()

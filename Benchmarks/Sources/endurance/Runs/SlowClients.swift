@@ -73,7 +73,8 @@ extension Run {
                 atRest.append(try turn(crowded.port, Self.noLoad))
                 beside.append(try turn(server.port, load))
             }
-            trial.tell("honest p99 \(describe(beside)) µs, others at rest \(describe(atRest)), alone \(describe(alone))")
+            trial.tell(
+                "honest p99 \(describe(beside)) µs, others at rest \(describe(atRest)), alone \(describe(alone))")
             judge(beside.median / alone.median, beside.median / atRest.median)
             return windows
         }

@@ -28,7 +28,8 @@ extension Run {
             if let failure = mixed.failure { try trial.lose(failure) }
             accepted += mixed.connections
         }
-        trial.tell("\(accepted.grouped) connections, \(result.requests.grouped) honest requests, p99 \(Int(result.p99)) µs")
+        trial.tell("\(accepted.grouped) connections")
+        trial.tell("\(result.requests.grouped) honest requests, p99 \(Int(result.p99)) µs")
         try trial.settle(server, accepted: accepted, causes: ["peerReset"], limit: .seconds(20))
     }
 

@@ -1,0 +1,254 @@
+internal import CallbackModel
+internal import Glibc
+
+/// A connection as the contract says it must be, beside the one that is.
+final class MisuseConnection {
+    let number: Int
+    unowned let machine: MisuseMachine
+    var overseer: Overseer { machine.overseer }
+    /// The user's reference, which may be dropped at any time.
+    var connection: Connection?
+    weak var alive: Connection?
+    let kind: Kind
+    /// Whose bytes come here, as far as that is known.
+    var other = Other.nobody
+
+    enum Kind {
+        case accepted, adopted, client
+        /// Begun to where nobody listens.
+        case hopeless
+    }
+
+    enum Other {
+        case nobody
+        case peer(MisusePeer)
+        case connection(MisuseConnection)
+    }
+
+    /// All that `write` took, in order.
+    var written: [UInt8] = []
+    private(set) var receivedCount = 0
+    private var isOpened: Bool
+    private(set) var hasEnded = false
+    private(set) var reason: CloseReason?
+    /// Its `onClose` has returned.
+    private var isReleased = false
+    var isPaused = false
+    /// By `end()`, `close()` or `reset()`: nothing more may be written.
+    var isOutputOver = false
+    /// A write was refused; each further one must be.
+    var isRefused = false
+    var isDrainOwed = false
+    var completions: [Int] = []
+    var nextCompletion = 0
+    var called: Set<Call> = []
+    /// A pipe moves bytes and ends that this does not see.
+    var isPiped = false
+    /// Not after a callback has once been taken away.
+    private(set) var (seesClose, seesEnd, seesDrain) = (true, true, true)
+    var isLoopGone = false
+
+    /// What may end it.
+    enum Call {
+        case end, close, reset, drain, timeouts
+    }
+
+    init(_ number: Int, _ kind: Kind, _ connection: Connection, _ machine: MisuseMachine) {
+        self.number = number
+        self.kind = kind
+        self.machine = machine
+        self.connection = connection
+        alive = connection
+        isOpened = kind == .accepted || kind == .adopted
+        if machine.options.hasTimeouts { called.insert(.timeouts) }
+        for callback in Callback.allCases { set(callback, isSet: true) }
+    }
+
+    /// By which the other end's listener knows it, until it does.
+    var name: Int? {
+        guard kind == .client, case .nobody = other, !isLoopGone else { return nil }
+        return connection?.localAddress?.port
+    }
+
+    func name(_ what: String) -> String { "\(what) of connection \(number)" }
+    func report(_ violation: String) { overseer.report("\(violation), connection \(number)") }
+
+    // MARK: Callbacks
+
+    enum Callback: CaseIterable {
+        case open, data, end, drain, timeout, close
+    }
+
+    func set(_ callback: Callback, isSet: Bool) {
+        guard let connection else { return }
+        switch callback {
+        case .open:
+            connection.onOpen = isSet ? { [self] _ in opened() } : nil
+            if !isSet { isOpened = true }
+        case .data:
+            connection.onData = isSet ? { [self] in received($0, $1) } : nil
+            // Bytes that came in between are not known.
+            if !isSet || isPiped { isPiped = true }
+        case .end:
+            connection.onEnd = isSet ? { [self] _ in ended() } : nil
+            if !isSet { seesEnd = false }
+        case .drain:
+            connection.onDrain = isSet ? { [self] in drained($0) } : nil
+            if !isSet { seesDrain = false }
+        case .timeout: connection.onTimeout = isSet ? { [self] in timedOut($1) } : nil
+        case .close:
+            if reason == nil, !isSet { seesClose = false }
+            connection.onClose = isSet ? { [self] in closed($0, $1) } : nil
+        }
+        if isReleased, connection.onData != nil || connection.onClose != nil || connection.onEnd != nil {
+            report("clause 8: a closed connection keeps a callback")
+        }
+    }
+
+    private func callback(_ name: String, _ check: () -> Void) {
+        overseer.callback(self.name(name)) {
+            if reason != nil { report("clause 2: \(name) came after onClose") }
+            if isLoopGone { report("clause 16: \(name) came after the loop was let go") }
+            if !isOpened, name != "onOpen", name != "onClose", name != "a completion", name != "onTimeout" {
+                report("clause 2: \(name) came before onOpen")
+            }
+            machine.note("\(self.name(name)):")
+            check()
+            machine.react()
+        }
+    }
+
+    private func opened() {
+        callback("onOpen") {
+            if isOpened { report("clause 2: onOpen came twice or to one that this side has not begun") }
+            if kind == .hopeless { report("onOpen came, and nobody listens there") }
+            isOpened = true
+        }
+    }
+
+    private func received(_ connection: Connection, _ bytes: Span<UInt8>) {
+        callback("onData") {
+            if bytes.isEmpty { report("clause 3: onData got no bytes") }
+            if hasEnded { report("clause 2: onData came after onEnd") }
+            if isPaused, !isPiped { report("clause 3: onData came after pause()") }
+            if called.contains(.close) || called.contains(.reset) { report("clause 3: onData came after close()") }
+            if let sent = sentHere, !isPiped {
+                let end = receivedCount + bytes.count
+                if end > sent.count {
+                    report("clause 5: more came than was sent")
+                } else if !isEqual(bytes, sent[receivedCount..<end]) {
+                    report("clause 5: other bytes came than were sent")
+                }
+            }
+            receivedCount += bytes.count
+        }
+    }
+
+    private func isEqual(_ bytes: Span<UInt8>, _ sent: ArraySlice<UInt8>) -> Bool {
+        unsafe bytes.withUnsafeBytes { bytes in
+            unsafe sent.withUnsafeBytes { sent in
+                guard let left = bytes.baseAddress, let right = sent.baseAddress else { return true }
+                return unsafe memcmp(left, right, sent.count) == 0
+            }
+        }
+    }
+
+    /// What the other side has sent; nothing if that is not known.
+    private var sentHere: [UInt8]? {
+        switch other {
+        case .nobody: nil
+        case .peer(let peer): peer.sent
+        case .connection(let other): other.isPiped ? nil : other.written
+        }
+    }
+
+    /// Whether bytes that are taken for written may never have been.
+    private var isTailUncertain: Bool {
+        if case .connection(let other) = other { return other.isRefused }
+        return false
+    }
+
+    private func ended() {
+        callback("onEnd") {
+            if hasEnded { report("clause 4: onEnd came twice") }
+            hasEnded = true
+            if case .peer(let peer) = other, !peer.hasSentEnd { report("clause 4: onEnd came, and the peer sent none") }
+            if !isPiped, !isTailUncertain, let sent = sentHere, receivedCount != sent.count {
+                report("clause 4: onEnd came after \(receivedCount) of \(sent.count) bytes")
+            }
+        }
+    }
+
+    private func drained(_ connection: Connection) {
+        callback("onDrain") {
+            if !isDrainOwed, !isPiped { report("clause 6: onDrain came, and no write had answered saturated") }
+            isDrainOwed = false
+            if connection.bufferedByteCount > connection.options.lowWaterMark {
+                report("clause 6: onDrain came with more than the low water mark queued")
+            }
+        }
+    }
+
+    private func timedOut(_ kind: TimeoutKind) -> TimeoutAction {
+        callback("onTimeout") {
+            if !called.contains(.timeouts), kind != .close, kind != .connect {
+                report("onTimeout(\(kind)) came, and none was set")
+            }
+        }
+        return machine.tape.chance(1, of: 2) ? .keep : .close
+    }
+
+    func completed(_ completion: Int, _ result: WriteResult) {
+        callback("a completion") {
+            guard completions.first == completion else { return report("clause 5: completions came in another order") }
+            completions.removeFirst()
+            // One that is closed before it is open sends what was written, and never opens to its user. No bytes are
+            // sent in any case.
+            let isSent = result == .sent && alive?.bytesWritten ?? 0 > 0
+            if isSent, !isOpened, !called.contains(.close) { report("a write was completed before onOpen") }
+        }
+    }
+
+    private func closed(_ connection: Connection, _ reason: CloseReason) {
+        callback("onClose") {
+            self.reason = reason
+            if connection.descriptor != -1 { report("clause 10: onClose came with an open descriptor") }
+            if !completions.isEmpty { report("clause 2: \(completions.count) completions did not come before onClose") }
+            if !isPossible(reason) { report("onClose(\(reason)) came, and nobody has done that") }
+            if !isPiped, connection.bytesRead != UInt64(receivedCount) {
+                report("bytesRead is \(connection.bytesRead), onData got \(receivedCount)")
+            }
+            if !isPiped, !isRefused, connection.bytesWritten + connection.bytesUnsent != UInt64(written.count) {
+                report("\(connection.bytesWritten) sent and \(connection.bytesUnsent) unsent are not \(written.count)")
+            }
+        }
+        isReleased = true
+    }
+
+    /// Whether somebody has given this cause.
+    private func isPossible(_ reason: CloseReason) -> Bool {
+        if isPiped { return true }
+        switch reason {
+        case .localClose: return called.contains(.end) || called.contains(.close)
+        case .localReset: return called.contains(.reset)
+        case .peerClosed, .peerReset:
+            if case .peer(let peer) = other { return peer.hasFinished }
+            return true
+        case .timedOut(.close): return called.contains(.close) || called.contains(.end) || otherMayBeGone
+        case .timedOut(.connect): return isClient
+        case .timedOut: return called.contains(.timeouts)
+        case .shed: return machine.options.loop.maxQueuedBytes < 1 << 30
+        case .drainDeadline: return called.contains(.drain)
+        case .failed: return isClient
+        }
+    }
+
+    var isClient: Bool { kind == .client || kind == .hopeless }
+
+    var otherMayBeGone: Bool {
+        switch other {
+        case .peer(let peer): peer.hasFinished
+        case .nobody, .connection: true
+        }
+    }
+}

@@ -1,0 +1,24 @@
+#if FUZZING
+    import CallbackServer
+    import Glibc
+    import ParityKit
+
+    // Built with FUZZING and libFuzzer, which brings a `main` of its own, this program is a fuzzer of the misuse machine;
+    // CONTRIBUTING.md has the command.
+
+    private let participants = Engine.allCases.map(Participant.init(engine:))
+
+    /// What libFuzzer calls with each input: the same sequence on every engine (llvm.org/docs/LibFuzzer.html).
+    @_cdecl("LLVMFuzzerTestOneInput")
+    public func testOneInput(_ data: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
+        let sequence = unsafe Array(UnsafeBufferPointer(start: data, count: count))
+        for participant in participants {
+            let violations = Misuse.play(sequence, on: participant, isAlone: true)
+            guard !violations.isEmpty else { continue }
+            Terminal.printLine("\(participant.name): " + violations.joined(separator: "\n  "))
+            // The fuzzer then writes the input to a file, for `parity --misuse-file`.
+            abort()
+        }
+        return 0
+    }
+#endif

@@ -1,0 +1,95 @@
+@_spi(Engine) import CallbackModel
+import CallbackServer
+import Glibc
+import ParityKit
+import Testing
+
+@testable import Breakable
+
+@Suite(.timeLimit(.minutes(10)))
+struct `Random calls from everywhere` {
+    /// `parity --misuse` plays as many as it is told; the gate plays these under the sanitizers too.
+    @Test(arguments: Engine.allCases, 0..<4)
+    func `keep the contract on every engine`(engine: Engine, part: Int) {
+        for seed in UInt64(part * 10)..<UInt64(part * 10 + 10) {
+            let violations = Misuse.play(Misuse.sequence(seed: seed), on: Participant(engine))
+            #expect(violations.isEmpty, "seed \(seed)")
+        }
+    }
+
+    @Test func `are the same for the same seed`() {
+        #expect(Misuse.sequence(seed: 7) == Misuse.sequence(seed: 7))
+        #expect(Misuse.sequence(seed: 7) != Misuse.sequence(seed: 8))
+    }
+
+    @Test func `may be none at all`() {
+        #expect(Misuse.play([], on: Participant(.libuv)).isEmpty)
+    }
+}
+
+@Suite(.timeLimit(.minutes(10)))
+struct `Random calls against planted bugs` {
+    private func participant(_ bug: PlantedBug?) -> Participant {
+        Participant(bug.map { "\($0)" } ?? "whole") { options throws(IOError) in
+            EventLoop(driver: try BreakableLoop(bug), options: options)
+        }
+    }
+
+    /// What the machine does not see, and the scenarios do.
+    private static let unseen: [PlantedBug: String] = [
+        .interruptedWriteIsFatal: "only injected faults show it", .abortedClientEndsAccepting: "the same",
+        .stopIsIgnored: "a run never returns, and the machine, which has one thread, neither",
+        .noWaitWaits: "the same",
+        .readsHaveNoLimit: "fairness is a matter of scenarios",
+        .equalTimersAreReversed: "and so is order between timers",
+        .urgentDataIsInline: "its peers send no urgent data", .optionsAreNotApplied: "it asks for no socket option",
+        .timersDoNotKeepTheLoop: "connections do, until the timers are cancelled",
+        .wakeIsLost: "it wakes from the loop's thread, where the next run finds what was asked",
+        .descriptorIsLeaked: "seen where no other test opens descriptors: parity --misuse",
+    ]
+
+    private static let shown = PlantedBug.allCases.filter { unseen[$0] == nil }
+
+    /// The first sequence that a bug shows in.
+    private func failure(of bug: PlantedBug?, among seeds: Range<UInt64>) -> (sequence: [UInt8], violations: [String])?
+    {
+        for seed in seeds {
+            let sequence = Misuse.sequence(seed: seed)
+            // A run that hangs because of a bug has shown it after a second.
+            let limit: Duration = bug == nil ? .seconds(20) : .seconds(1)
+            let violations = Misuse.play(sequence, on: participant(bug), within: limit)
+            if !violations.isEmpty { return (sequence, violations) }
+        }
+        return nil
+    }
+
+    /// Otherwise catching a bug would mean nothing.
+    @Test func `without one, the small engine passes`() {
+        let failure = failure(of: nil, among: 0..<200)
+        #expect(failure?.violations == nil)
+    }
+
+    /// The score is printed.
+    @Test func `show them`() {
+        var missed: [PlantedBug] = []
+        for bug in Self.shown {
+            if let failure = failure(of: bug, among: 0..<2000) {
+                print("\(bug): \(failure.violations[0])")
+                fflush(nil)
+            } else {
+                missed.append(bug)
+            }
+        }
+        print("misuse: caught \(Self.shown.count - missed.count) of \(Self.shown.count)")
+        #expect(missed.isEmpty)
+    }
+
+    @Test func `and the sequence is shortened`() throws {
+        let participant = participant(.queuedWritesAreSwapped)
+        let long = try #require(failure(of: .queuedWritesAreSwapped, among: 0..<300)?.sequence)
+        let short = Misuse.shrink(long, on: participant, within: .seconds(20))
+        #expect(short.count < long.count)
+        #expect(!Misuse.play(short, on: participant).isEmpty)
+        #expect(Misuse.steps(of: short, on: participant).contains { $0.hasPrefix("at fault: ") })
+    }
+}
