@@ -6,7 +6,7 @@ import Testing
 
 @testable import Breakable
 
-@Suite(.timeLimit(.minutes(10)))
+@Suite(.timeLimit(.minutes(20)))
 struct `Random calls from everywhere` {
     /// `parity --misuse` plays as many as it is told; the gate plays these under the sanitizers too.
     @Test(arguments: Engine.allCases, 0..<4)
@@ -27,7 +27,7 @@ struct `Random calls from everywhere` {
     }
 }
 
-@Suite(.timeLimit(.minutes(10)))
+@Suite(.timeLimit(.minutes(20)))
 struct `Random calls against planted bugs` {
     private func participant(_ bug: PlantedBug?) -> Participant {
         Participant(bug.map { "\($0)" } ?? "whole") { options throws(IOError) in
