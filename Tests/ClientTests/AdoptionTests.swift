@@ -42,7 +42,7 @@ struct `Adopting a socket` {
         one.end()
         try loop.run()
         #expect(isEqual(right.bytes, payload))
-        #expect(left.events == [.completion(0, .sent), .end, .close(.localClose)])
+        #expect(left.events == [.completion(0, .sent), .drain, .end, .close(.localClose)])
         #expect(right.closeReason == .peerClosed)
         left.expectOrder()
         right.expectOrder()

@@ -5,7 +5,6 @@ extension Machine {
     package static var this: Machine {
         let processor = (try? lines(of: "/proc/cpuinfo"))?.first { $0.hasPrefix("model name") }
         let name = processor?.split(separator: ":").last.map { $0.trimmingCharacters(in: .whitespaces) }
-        let load = (try? lines(of: "/proc/loadavg"))?.first?.split(separator: " ").prefix(3).joined(separator: " ")
         return Machine(
             processor: name ?? "an unknown processor",
             cores: ProcessInfo.processInfo.activeProcessorCount,
@@ -13,7 +12,13 @@ extension Machine {
             libuv: output(of: ["pkg-config", "--modversion", "libuv"]) ?? "?",
             swift: output(of: ["swift", "--version"]).flatMap(version) ?? "?",
             date: output(of: ["date", "+%Y-%m-%d"]) ?? "?",
-            load: load ?? "?")
+            load: loadAverages)
+    }
+
+    /// Of the last one, five and fifteen minutes.
+    package static var loadAverages: String {
+        let line = (try? lines(of: "/proc/loadavg"))?.first
+        return line?.split(separator: " ").prefix(3).joined(separator: ", ") ?? "?"
     }
 
     private static func version(_ line: String) -> String? {

@@ -200,9 +200,16 @@ struct Chart {
 
     /// Beside the end of each curve, moved apart where they would cover each other.
     private func writeNames(into svg: inout SVG) {
-        let ends = curves.compactMap { curve in
+        var ends = curves.compactMap { curve in
             curve.points.last.map { (title: curve.title, color: curve.color, at: place($0)) }
         }.sorted { $0.at.y < $1.at.y }
+        // One that ends early has other curves beside it.
+        let isEarly = { (end: (title: String, color: String, at: (x: Double, y: Double))) in end.at.x < left + width - 1
+        }
+        for end in ends where isEarly(end) {
+            svg.write(end.title, x: end.at.x + 4, y: end.at.y - 12, anchor: .end, fill: end.color, isBold: true)
+        }
+        ends.removeAll(where: isEarly)
         var free = top - 10
         var places = ends.map { end -> Double in
             free = max(end.at.y, free + 16)

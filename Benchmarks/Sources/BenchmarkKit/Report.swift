@@ -96,8 +96,9 @@ package struct Machine: Codable, Sendable {
     package let libuv: String
     package let swift: String
     package let date: String
-    /// Load averages before the run.
+    /// Load averages before the run; those behind it, of which the run itself makes one or two.
     package let load: String
+    package var loadAfter: String?
 
     package init(
         processor: String, cores: Int, kernel: String, libuv: String, swift: String, date: String, load: String

@@ -116,9 +116,11 @@ extension Report {
 
             Written by `bench`; `Benchmarks/README.md` says how to read it and how to run it again.
 
-            \(machine.sentence) \(rounds) rounds; the longest workloads take fewer. Servers in turns, each round in a
-            new process. Medians, with the least and the most of the rounds. "by rounds" is the median of the ratios
-            that each round gave; "×" the ratio of the medians.
+            \(machine.sentence)
+
+            \(rounds) rounds; the longest workloads take fewer. Servers in turns, each round in a new process. Medians,
+            with the least and the most of the rounds. "by rounds" is the median of the ratios that each round gave;
+            "×" the ratio of the medians.
 
             | server | version |
             |---|---|
@@ -148,7 +150,7 @@ extension Report {
 
 extension Machine {
     package var sentence: String {
-        "\(cores) cores of \(processor), Linux \(kernel), libuv \(libuv), Swift \(swift), on \(date);"
-            + " load averages before the run: \(load)."
+        "\(cores) cores of \(processor), Linux \(kernel), libuv \(libuv), Swift \(swift), on \(date);\n"
+            + "load averages before the run \(load), after it \(loadAfter ?? "?"), 1 to 2 of them its own."
     }
 }

@@ -92,6 +92,7 @@ struct Bench: ParsableCommand {
             report.results.append(measurement.measure(one))
         }
         line.clear()
+        report.machine.loadAfter = Machine.loadAverages
         return report
     }
 
