@@ -1,6 +1,7 @@
 import CLinux
 @_spi(Engine) import CallbackModel
 import Glibc
+import ParityKit
 import Synchronization
 
 /// A small engine over poll(2), for tests only: whole as it is, or with one bug.
@@ -192,7 +193,7 @@ final class BreakableLoop: LoopDriver {
         let isDone = Done()
         working.append(Work(isDone: isDone, then: then))
         let wake = wake
-        detachThread {
+        startThread {
             work()
             isDone.value.store(true, ordering: .releasing)
             wake()

@@ -278,20 +278,3 @@ final class BreakableListener: ListenerDriver {
         loop.tellLater { self.listener?.driverClosed() }
     }
 }
-
-func detachThread(_ body: @escaping @Sendable () -> Void) {
-    final class Start {
-        let body: @Sendable () -> Void
-        init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-    }
-    let start = Unmanaged.passRetained(Start(body)).toOpaque()
-    var thread = pthread_t()
-    let status = pthread_create(
-        &thread, nil,
-        { argument in
-            Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue().body()
-            return nil
-        }, start)
-    precondition(status == 0, "pthread_create: \(status)")
-    pthread_detach(thread)
-}
