@@ -24,7 +24,11 @@ struct `Contract 16: stopping` {
             echo(connection)
             connection.onClose = { _, _ in events.append("connection") }
         }
-        listener.onClose = { _ in events.append("listener") }
+        let isClosed = Milestone("the listener to close")
+        listener.onClose = { _ in
+            events.append("listener")
+            isClosed.reach()
+        }
         #expect(loop.isAlive)
         let port = listener.port
         let client = try PlainClient(port: port)
@@ -35,6 +39,8 @@ struct `Contract 16: stopping` {
         }
         let peer = onThread {
             try client.echoExactly(10_000)
+            // Not before, or the timer might never see the connection.
+            try isClosed.wait()
             try client.halfClose()
             try client.expectEnd()
         }
