@@ -105,7 +105,7 @@ extension Connection {
         guard lifecycle != .closing, lifecycle != .closed else { return }
         bytesUnsent += UInt64(bufferedByteCount)
         setQueuedByteCount(0)
-        batchStart = batchEnd
+        core.dropBatch(of: self)
         output = .closed
         input = .closed
         lifecycle = .closing

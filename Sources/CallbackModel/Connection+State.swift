@@ -4,7 +4,7 @@ extension Connection {
     /// Bytes that were written and that the kernel has not taken yet.
     public var bufferedByteCount: Int {
         if queuedByteCount > 0 { noteProgress() }
-        return queuedByteCount + batchCount
+        return queuedByteCount + core.batch.count(of: self)
     }
 
     /// Bytes that the kernel has taken.

@@ -1,5 +1,5 @@
 extension Connection {
-    /// Sends `bytes` after all that was written before; copies what it keeps, so they can be reused at once.
+    /// Sends `bytes` after all that was written before; copies what waits, so they can be reused at once.
     ///
     /// Never blocks. Small pieces written during one callback leave together when it returns; outside of
     /// callbacks each write is sent at once. Answers ``WriteStatus/saturated`` when the high water mark is
@@ -10,10 +10,20 @@ extension Connection {
         writeFast(self, bytes)
     }
 
-    /// The same for an array.
+    /// The same for an array. Of a large one nothing is copied: what the kernel does not take at once is kept by
+    /// reference, so that a message to many connections is in memory once, however many of them are slow.
     @discardableResult
     public func write(_ bytes: [UInt8]) -> WriteStatus {
-        write(bytes.span)
+        bytes.count < Self.leastKept ? write(bytes.span) : writeKept(bytes)
+    }
+
+    /// 1 KiB: less is copied, which costs about as much as a reference and its place in a queue.
+    static let leastKept = 1024
+
+    /// Whether a queue keeps `array` for the sake of so many of its bytes; of a long one that is nearly sent it would
+    /// keep more than is queued.
+    package static func isKept(_ count: Int, of array: [UInt8]) -> Bool {
+        count >= max(leastKept, array.count / 2)
     }
 
     /// The same for the UTF-8 bytes of a string.
@@ -34,7 +44,7 @@ extension Connection {
         core.assertThread("Connection.write")
         let wasSaturated = watch.contains(.saturated)
         core.together {
-            for piece in pieces { write(piece.span) }
+            for piece in pieces { write(piece) }
         }
         guard output == .open else { return .closed }
         guard bufferedByteCount < Int(highWaterMark) else { return saturate() }
@@ -46,12 +56,12 @@ extension Connection {
     /// The way of large pieces, of bytes behind a queue, of writes outside of callbacks and of a full batch.
     fileprivate func writeSlowly(_ bytes: Span<UInt8>) -> WriteStatus {
         guard output == .open else { return .closed }
-        if core.isInCallback, queuedByteCount == 0, WriteBatch.takes(bytes.count) {
-            core.batch.makeRoom(for: bytes.count, of: self)
+        if belongsInBatch(bytes.count) {
+            // The batch is full.
+            core.flushAll()
             // What was in the way may have failed, or be queued now.
             if output == .open, queuedByteCount == 0, core.batch.append(bytes, of: self) {
-                acceptedByteCount &+= UInt64(bytes.count)
-                return batchCount < Int(highWaterMark) ? .flowing : saturate()
+                return batched(bytes.count)
             }
         } else {
             core.flushBatch(of: self)
@@ -61,6 +71,34 @@ extension Connection {
             acceptedByteCount &+= UInt64(bytes.count)
             handOver(bytes)
         }
+        return handedOverStatus
+    }
+
+    private func writeKept(_ bytes: [UInt8]) -> WriteStatus {
+        core.assertThread("Connection.write")
+        guard output == .open else { return .closed }
+        if belongsInBatch(bytes.count) {
+            return core.batch.keep(bytes, of: self) ? batched(bytes.count) : writeCopied(self, bytes.span)
+        }
+        core.flushBatch(of: self)
+        guard output == .open else { return .closed }
+        acceptedByteCount &+= UInt64(bytes.count)
+        handOver(keeping: bytes)
+        return handedOverStatus
+    }
+
+    private func belongsInBatch(_ count: Int) -> Bool {
+        core.isInCallback && queuedByteCount == 0 && WriteBatch.takes(count)
+    }
+
+    /// What a write answers whose bytes are in the batch.
+    fileprivate func batched(_ count: Int) -> WriteStatus {
+        acceptedByteCount &+= UInt64(count)
+        return core.batch.count(of: self) < Int(highWaterMark) ? .flowing : saturate()
+    }
+
+    /// What a write answers whose bytes the engine has.
+    private var handedOverStatus: WriteStatus {
         guard output == .open else { return .closed }
         return queuedByteCount < Int(highWaterMark) ? .flowing : saturate()
     }
@@ -76,6 +114,11 @@ extension Connection {
         let queued = driver.send(bytes)
         if queued == 0, watch.isEmpty { return }
         handedOver(queued, count: bytes.count)
+    }
+
+    /// The same for an array that is not copied.
+    func handOver(keeping bytes: [UInt8]) {
+        handedOver(driver.send(keeping: bytes), count: bytes.count)
     }
 
     private func handedOver(_ queued: Int, count: Int) {
@@ -166,9 +209,9 @@ func writeFast(_ connection: Connection, _ bytes: Span<UInt8>) -> WriteStatus {
     guard connection.output == .open, connection.queuedByteCount == 0, WriteBatch.takes(count) else {
         return writeSlowly(connection, bytes)
     }
-    if connection.core.batch.appendLent(bytes, of: connection) {
+    if connection.core.batch.beginLent(bytes, of: connection) {
         connection.acceptedByteCount &+= UInt64(truncatingIfNeeded: count)
-        return connection.batchCount < Int(connection.highWaterMark) ? .flowing : connection.saturate()
+        return Int32(truncatingIfNeeded: count) < connection.highWaterMark ? .flowing : connection.saturate()
     }
     return writeCopied(connection, bytes)
 }
@@ -179,8 +222,7 @@ private func writeCopied(_ connection: Connection, _ bytes: Span<UInt8>) -> Writ
     guard connection.core.isInCallback, connection.core.batch.append(bytes, of: connection) else {
         return writeSlowly(connection, bytes)
     }
-    connection.acceptedByteCount &+= UInt64(truncatingIfNeeded: bytes.count)
-    return connection.batchCount < Int(connection.highWaterMark) ? .flowing : connection.saturate()
+    return connection.batched(bytes.count)
 }
 
 /// Not inlined: its registers would be saved for every message.

@@ -11,15 +11,15 @@
     ///
     /// The span is the loop's read buffer, lent for the call. Without this callback, bytes are read and dropped.
     public var onData: ((Connection, Span<UInt8>) -> Void)? {
-        get { delivery == .replaced ? rare?.nextOnData : hasDataCallback ? dataCallback.body : nil }
+        get { watch.contains(.replaced) ? rare?.nextOnData : hasDataCallback ? dataCallback.body : nil }
         set {
             core.assertThread("Connection.onData")
             guard lifecycle != .closed else { return }
-            if delivery == .idle {
-                setDataCallback(newValue)
-            } else {
+            if core.isDelivering(to: self) {
                 needRare().nextOnData = newValue
-                delivery = .replaced
+                watch.insert(.replaced)
+            } else {
+                setDataCallback(newValue)
             }
         }
     }
@@ -80,8 +80,8 @@
 
     // MARK: State
 
-    // Small ones stand together so that no gap is left between them: an instance is 232 bytes, the most that
-    // glibc's malloc puts into a block of 240. One word more, and each idle connection costs 16 bytes more.
+    // Small ones stand together so that no gap is left between them: an instance is 216 bytes, the most that
+    // glibc's malloc puts into a block of 224. One word more, and each idle connection costs 16 bytes more.
 
     /// `onData`, or a callback that does nothing: never nil, so that calling it asks for nothing.
     @safe @exclusivity(unchecked) private var dataCallback = DataCallback(body: { _, _ in })
@@ -89,7 +89,7 @@
     var drainCallback: ((Connection) -> Void)?
 
     /// Not copyable, so that calling it cannot retain and release what it captured: that would be a tenth of the
-    /// cost of a message. While it runs nobody replaces it: `delivery` keeps a new one waiting.
+    /// cost of a message. While it runs nobody replaces it: a new one waits in `Rare`.
     private struct DataCallback: ~Copyable {
         let body: (Connection, Span<UInt8>) -> Void
 
@@ -97,14 +97,6 @@
         borrowing func call(_ connection: Connection, _ bytes: Span<UInt8>) {
             body(connection, bytes)
         }
-    }
-
-    private enum Delivery: UInt8 {
-        case idle
-        /// `onData` is on the stack, without a retain of its own.
-        case running
-        /// It was set while it ran; the new one waits in `Rare`.
-        case replaced
     }
 
     let core: LoopCore
@@ -170,25 +162,21 @@
         static let putOff = Watch(rawValue: 8)
         /// It is open, and the next turn tells.
         static let opened = Watch(rawValue: 16)
+        /// `onData` was set while it ran; the new one waits in `Rare`.
+        static let replaced = Watch(rawValue: 32)
     }
 
     @safe @exclusivity(unchecked) var watch: Watch = []
 
     private var hasDataCallback = false
-    @safe @exclusivity(unchecked) private var delivery = Delivery.idle
-    /// Where the bytes are that it has in the loop's batch.
-    @safe @exclusivity(unchecked) var batchPlace = WriteBatch.Place.nowhere
 
     /// The place in the loop's queue of time-outs; -1 for none.
     var timeoutIndex: Int32 = -1
     /// Fits: it is 1 GiB at most.
     @safe @exclusivity(unchecked) var highWaterMark: Int32
 
-    // The run of this connection in the loop's batch (`WriteBatch`).
-    @safe @exclusivity(unchecked) var batchStart: Int32 = 0
-    @safe @exclusivity(unchecked) var batchEnd: Int32 = 0
-    var batchCount: Int { Int(batchEnd &- batchStart) }
-    @safe @exclusivity(unchecked) var nextDirty: Unmanaged<Connection>? = nil
+    /// The place of its run among the parked ones of the loop's batch (`WriteBatch`); -1 for none.
+    @safe @exclusivity(unchecked) var batchIndex: Int32 = -1
 
     /// Bytes in the driver's queue.
     @safe @exclusivity(unchecked) private(set) var queuedByteCount = 0
@@ -301,8 +289,6 @@ extension Connection {
         if core.isTimed { return takeTimed(bytes) }
         bytesRead &+= UInt64(truncatingIfNeeded: bytes.count)
         deliver(bytes)
-        // Behind the callback, so that `bytes` need not be kept for it.
-        if watch.contains(.timeouts) { noteRead() }
         core.flushBatch()
     }
 
@@ -313,31 +299,29 @@ extension Connection {
         let start = core.driver.nanoseconds
         bytesRead &+= UInt64(truncatingIfNeeded: bytes.count)
         deliver(bytes)
-        if watch.contains(.timeouts) { noteRead() }
         core.flushBatch()
         core.noteCallback(.data, since: start)
     }
 
-    @inline(never)
-    private func noteRead() {
-        if !isOver { lastReadAt = core.milliseconds }
-    }
-
     @inline(__always)
     private func deliver(_ bytes: Span<UInt8>) {
-        core.isInCallback = true
+        unsafe core.delivering = .passUnretained(self)
         core.batch.lend(bytes)
-        delivery = .running
         dataCallback.call(self, bytes)
-        if delivery == .replaced { takeNextOnData() }
-        delivery = .idle
         core.batch.takeBack()
-        core.isInCallback = false
+        core.delivering = nil
+        // Behind the callback, so that `bytes` need not be kept for it.
+        if !watch.isDisjoint(with: [.timeouts, .replaced]) { delivered() }
     }
 
-    private func takeNextOnData() {
-        setDataCallback(rare?.nextOnData)
+    @inline(never)
+    private func delivered() {
+        if watch.contains(.timeouts), !isOver { lastReadAt = core.milliseconds }
+        guard watch.contains(.replaced) else { return }
+        watch.remove(.replaced)
+        let next = rare?.nextOnData
         rare?.nextOnData = nil
+        setDataCallback(next)
     }
 
     private func setDataCallback(_ body: ((Connection, Span<UInt8>) -> Void)?) {

@@ -196,6 +196,9 @@ open class ListenerDriver {
     /// sent: the peer has an exact prefix.
     open func send(_ bytes: Span<UInt8>) -> Int { unimplemented() }
 
+    /// The same; an engine may keep the array instead of a copy of what it queues.
+    open func send(keeping bytes: [UInt8]) -> Int { send(bytes.span) }
+
     /// How many bytes wait in the queue.
     open var queuedByteCount: Int { unimplemented() }
 

@@ -11,12 +11,27 @@ extension EventLoop {
         /// what is read. Beyond it the connection with the largest queue is reset, with ``CloseReason/shed``.
         public var maxQueuedBytes = 1 << 30
 
+        /// What one read can bring, in bytes, from 1 KiB to 16 MiB; 64 KiB by default, as libuv suggests (libuv
+        /// documentation, `uv_alloc_cb`).
+        ///
+        /// The loop has one such buffer. With a larger one, long messages take fewer system calls, and the others wait
+        /// longer for their turn.
+        public var readBufferSize = 64 * 1024
+
         /// The defaults above.
         public init() {}
+
+        private static let readBufferSizes = 1 << 10...1 << 24
 
         package func validate() throws(IOError) {
             guard maxQueuedBytes >= 1 << 20 else {
                 throw .invalid("EventLoop", "maxQueuedBytes \(maxQueuedBytes) is less than \(1 << 20)")
+            }
+            let sizes = Self.readBufferSizes
+            guard sizes.contains(readBufferSize) else {
+                throw .invalid(
+                    "EventLoop",
+                    "readBufferSize \(readBufferSize) is not between \(sizes.lowerBound) and \(sizes.upperBound)")
             }
         }
     }

@@ -8,8 +8,17 @@
     @safe @exclusivity(unchecked) var batch = WriteBatch()
     let timeouts = TimeoutQueue()
 
+    /// Whose `onData` runs; nothing while none does.
+    @safe @exclusivity(unchecked) var delivering: Unmanaged<Connection>? = nil
+    /// Whether another callback runs.
+    private var isPerforming = false
+
     /// Whether user code is on the stack, called by this loop: its small writes then wait for the callback's end.
-    @safe @exclusivity(unchecked) var isInCallback = false
+    var isInCallback: Bool { unsafe isPerforming || delivering != nil }
+
+    func isDelivering(to connection: Connection) -> Bool {
+        unsafe delivering?.toOpaque() == Unmanaged.passUnretained(connection).toOpaque()
+    }
 
     /// Whether callbacks are measured, for metrics or for the warning about slow ones.
     @safe @exclusivity(unchecked) private(set) var isTimed = false
@@ -114,9 +123,9 @@
     /// Runs user code, then sends what it wrote. Every callback but `onData`'s fast path goes through here.
     func perform(_ kind: EventLoop.CallbackKind, _ callback: () -> Void) {
         let start = isTimed ? driver.nanoseconds : 0
-        isInCallback = true
+        isPerforming = true
         callback()
-        isInCallback = false
+        isPerforming = false
         flushBatch()
         // Not `isTimed`, which the callback may have set.
         if start != 0 { noteCallback(kind, since: start) }
@@ -125,21 +134,53 @@
     /// Does what `body` writes as one callback would, in as few system calls as it can.
     func together(_ body: () -> Void) {
         if isInCallback { return body() }
-        isInCallback = true
+        isPerforming = true
         body()
-        isInCallback = false
+        isPerforming = false
         flushBatch()
     }
 
-    /// Sends what is batched. Runs no callback.
+    /// Sends what is batched, each connection's run in one piece. Runs no callback.
     @inline(__always)
     func flushBatch() {
-        batch.flush()
+        if batch.isEmpty { return }
+        // Nearly always one connection has written, the one whose callback it was.
+        guard batch.isSingle else { return flushAll() }
+        let run = batch.takeSingle()
+        unsafe run.owner._withUnsafeGuaranteedRef {
+            $0.handOver(unsafe Span(_unsafeStart: run.start, count: run.count))
+        }
+    }
+
+    /// Not inlined: its registers would be saved for every message.
+    @inline(never)
+    func flushAll() {
+        while let run = batch.takeAny() { send(run) }
+        batch.tidy()
     }
 
     /// Sends what is batched of `connection`, before something that must follow it. Runs no callback.
     func flushBatch(of connection: Connection) {
-        batch.flush(connection)
+        guard let run = batch.take(of: connection) else { return }
+        send(run)
+        batch.tidy()
+    }
+
+    private func send(_ run: WriteBatch.Run) {
+        // Held, whatever the sending does to the batch.
+        let kept = batch.isKept(run) ? batch.kept : nil
+        unsafe run.owner._withUnsafeGuaranteedRef { connection in
+            if let kept {
+                connection.handOver(keeping: kept)
+            } else {
+                connection.handOver(unsafe Span(_unsafeStart: run.start, count: run.count))
+            }
+        }
+    }
+
+    /// Forgets what is batched of `connection`, which closes.
+    func dropBatch(of connection: Connection) {
+        if batch.take(of: connection) != nil { batch.tidy() }
     }
 
     /// The engine calls this, some time after `LoopDriver.wake`: runs what other threads have asked for so far.

@@ -3,13 +3,14 @@ internal import Glibc
 /// The bytes that callbacks have written and no system call has carried yet: one buffer for the whole loop.
 ///
 /// Small writes of one callback are laid behind each other and leave in one `send` when the callback returns
-/// (contract clause 7). A connection's bytes are one run of the buffer: if another connection wrote in
-/// between, the run is moved to the end, so that it stays one.
+/// (contract clause 7). A connection's bytes are one run. The run that was last written to is open; those of other
+/// connections are parked. If a run cannot grow where it is, it is moved to the end of the buffer, so that it stays one.
 ///
 /// What a callback passes on as it got it is not even copied: the run is then the part of the loop's read buffer where
-/// the bytes are, which stay there until the callback has returned.
+/// the bytes are, which stay there until the callback has returned. Nor is a large array, which is kept instead.
 ///
-/// A struct in `LoopCore`, not a class: a message would otherwise touch a retain count twice.
+/// It sends nothing itself: `LoopCore` takes the runs out and hands them over. A struct in it, not a class: a message
+/// would otherwise touch a retain count twice.
 @safe struct WriteBatch {
     /// 64 KiB, libuv's own suggestion for a read buffer: what one read brought can be answered in one piece.
     static let capacity = 64 * 1024
@@ -23,31 +24,51 @@ internal import Glibc
         UInt(bitPattern: count &- 1) < UInt(largestPiece)
     }
 
-    // Allocated in `init`, given back in `deallocate`; every offset is checked against `used`.
+    // Allocated here, given back in `deallocate`; every write is checked against `room`.
     private let base = UnsafeMutablePointer<UInt8>.allocate(capacity: WriteBatch.capacity)
     private var used = 0
 
     /// What `onData` is looking at; `lentCount` is 0 while it does not run.
-    private var lent = unsafe UnsafePointer<UInt8>(bitPattern: 1).unsafelyUnwrapped
+    private var lent: UnsafePointer<UInt8>
     private var lentCount = 0
 
-    /// Where the run of a connection is.
-    enum Place: UInt8 {
-        /// It has none.
-        case nowhere
-        /// In this buffer.
-        case copied
-        /// In the bytes that are lent.
-        case lent
+    /// Bytes of one connection that lie behind each other, never none.
+    @safe struct Run {
+        /// The loop owns it until its `onClose`, which never comes before the end of the callback; so no retain is
+        /// needed.
+        let owner: Unmanaged<Connection>
+        let start: UnsafePointer<UInt8>
+        let count: Int
     }
 
-    /// The connections with bytes here, linked through themselves. The loop owns each until its `onClose`, which
-    /// never comes before the end of the callback; so no retain is needed.
-    private var firstDirty: Unmanaged<Connection>? = nil
+    // The open run, in three variables, which are less to store for a message than an optional `Run`. Without an owner
+    // there is none, and none is parked either.
+    private var owner: Unmanaged<Connection>? = nil
+    private var start: UnsafePointer<UInt8>
+    private var count = 0
+
+    /// Each has its place in its owner's `batchIndex`. One run a connection, so it is as long as they are many.
+    private var parked: [Run] = []
+
+    /// The array of which runs consist that begin where its bytes do; empty if there is none.
+    private(set) var kept: [UInt8] = []
+
+    /// Whether the open run is not all that a flush has to look at.
+    private var hasMore = false
+
+    init() {
+        unsafe lent = UnsafePointer(base)
+        unsafe start = lent
+    }
 
     func deallocate() {
         unsafe base.deallocate()
     }
+
+    private var room: Int { Self.capacity - used }
+    private var top: UnsafeMutablePointer<UInt8> { unsafe base + used }
+
+    // MARK: Lent bytes
 
     /// `bytes` stay where they are until `takeBack`, and everything is sent before they are written over.
     @inline(__always)
@@ -62,112 +83,182 @@ internal import Glibc
         lentCount = 0
     }
 
-    /// Notes `bytes`, as many as `takes` says, behind what `connection` has here, if they are lent ones and no others
-    /// are between.
+    /// Begins a run with `bytes`, as many as `takes` says, if they are lent ones and there is no other run.
     ///
     /// Small on purpose: it is inlined into `write`, and every call that it might make would cost each message
     /// the saving of registers.
     @inline(__always)
-    mutating func appendLent(_ bytes: Span<UInt8>, of connection: Connection) -> Bool {
-        let start = unsafe bytes.withUnsafeBufferPointer { unsafe $0.baseAddress.unsafelyUnwrapped - lent }
-        // Also false for those that begin before them. Those that begin in them are all of them.
-        if UInt(bitPattern: start) >= UInt(bitPattern: lentCount) { return false }
-        if connection.batchPlace == .nowhere {
-            connection.batchStart = Int32(truncatingIfNeeded: start)
-            add(connection, in: .lent)
-        } else if connection.batchPlace != .lent || Int(connection.batchEnd) != start {
-            return false
-        }
-        connection.batchEnd = Int32(truncatingIfNeeded: start &+ bytes.count)
+    mutating func beginLent(_ bytes: Span<UInt8>, of connection: Connection) -> Bool {
+        let address = unsafe bytes.withUnsafeBufferPointer { unsafe $0.baseAddress.unsafelyUnwrapped }
+        guard unsafe owner == nil, unsafe isLent(address) else { return false }
+        unsafe owner = .passUnretained(connection)
+        unsafe start = address
+        count = bytes.count
         return true
     }
 
+    /// Also false for an address before them. Bytes that begin in them are all of them.
     @inline(__always)
-    private mutating func add(_ connection: Connection, in place: Place) {
-        connection.batchPlace = place
-        unsafe connection.nextDirty = firstDirty
-        unsafe firstDirty = .passUnretained(connection)
+    private func isLent(_ address: UnsafePointer<UInt8>) -> Bool {
+        unsafe UInt(bitPattern: address - lent) < UInt(bitPattern: lentCount)
     }
 
-    /// Copies `bytes`, as many as `takes` says, behind what `connection` has here; false if that takes a `makeRoom` before.
-    @inline(__always)
+    // MARK: Growing
+
+    /// Adds `bytes`, as many as `takes` says, behind what `connection` has here; false if they find no room before a
+    /// flush of all.
     mutating func append(_ bytes: Span<UInt8>, of connection: Connection) -> Bool {
-        let count = bytes.count
-        let start = used
-        let end = start &+ count
-        if end > Self.capacity { return false }
-        if connection.batchPlace == .nowhere {
-            connection.batchStart = Int32(truncatingIfNeeded: start)
-            add(connection, in: .copied)
-        } else if connection.batchPlace != .copied || Int(connection.batchEnd) != start {
-            return false
+        let address = unsafe bytes.withUnsafeBufferPointer { unsafe $0.baseAddress.unsafelyUnwrapped }
+        if open(connection) {
+            // Lent ones right behind lent ones, such as the next of several lines.
+            if unsafe address == start + count, unsafe isLent(address) {
+                count += bytes.count
+                return true
+            }
+            guard makeRoom(for: bytes.count) else { return false }
+        } else if unsafe isLent(address) {
+            unsafe begin(connection, at: address, count: bytes.count)
+            return true
+        } else {
+            guard room >= bytes.count else { return false }
+            unsafe begin(connection, at: top, count: 0)
         }
-        connection.batchEnd = Int32(truncatingIfNeeded: end)
-        used = end
-        unsafe bytes.withUnsafeBufferPointer { source in
-            _ = unsafe memcpy(base + start, source.baseAddress.unsafelyUnwrapped, count)
-        }
+        unsafe memcpy(top, address, bytes.count)
+        used += bytes.count
+        count += bytes.count
         return true
     }
 
-    /// Makes the run of `connection` the last one, with `count` bytes free behind it, sending what is in the way.
-    mutating func makeRoom(for count: Int, of connection: Connection) {
-        let run = connection.batchCount
-        if Self.capacity - used < run + count { return flush() }
-        unsafe (base + used).update(from: bytes(of: connection), count: run)
-        if connection.batchPlace == .lent { connection.batchPlace = .copied }
-        connection.batchStart = Int32(used)
-        used += run
-        connection.batchEnd = Int32(used)
+    /// Begins a run that is `array` itself, if `connection` has none here and no other array is kept.
+    mutating func keep(_ array: [UInt8], of connection: Connection) -> Bool {
+        guard !isOpen(connection), connection.batchIndex < 0 else { return false }
+        // It stays where it is for as long as it is kept: who writes to another reference of it gets a copy.
+        let address = unsafe array.withUnsafeBufferPointer { unsafe $0.baseAddress.unsafelyUnwrapped }
+        guard unsafe kept.isEmpty || isKept(address) else { return false }
+        kept = array
+        unsafe begin(connection, at: address, count: array.count)
+        hasMore = true
+        return true
     }
 
-    /// Sends everything, each connection's run in one piece. Runs no callback.
+    private func isKept(_ start: UnsafePointer<UInt8>) -> Bool {
+        unsafe !kept.isEmpty && kept.withUnsafeBufferPointer { unsafe $0.baseAddress == start }
+    }
+
+    /// Whether `run` is what is kept.
+    func isKept(_ run: Run) -> Bool { unsafe isKept(run.start) }
+
+    /// Opens the run of `connection`; false if it has none.
+    private mutating func open(_ connection: Connection) -> Bool {
+        if isOpen(connection) { return true }
+        guard let run = takeParked(of: connection) else { return false }
+        park()
+        unsafe owner = run.owner
+        unsafe start = run.start
+        count = run.count
+        return true
+    }
+
     @inline(__always)
-    mutating func flush() {
-        guard let first = unsafe firstDirty else { return }
-        // Nearly always one connection has written, the one whose callback it was.
-        let isOnly = unsafe first._withUnsafeGuaranteedRef { unsafe $0.nextDirty == nil }
-        if !isOnly { return flushAll() }
-        unsafe firstDirty = nil
-        used = 0
-        unsafe first._withUnsafeGuaranteedRef {
-            send(of: $0)
-            $0.batchPlace = .nowhere
+    private func isOpen(_ connection: Connection) -> Bool {
+        unsafe owner?.toOpaque() == Unmanaged.passUnretained(connection).toOpaque()
+    }
+
+    private mutating func begin(_ connection: Connection, at address: UnsafePointer<UInt8>, count: Int) {
+        park()
+        unsafe owner = .passUnretained(connection)
+        unsafe start = address
+        self.count = count
+    }
+
+    /// Makes the open run the last one in the buffer, with so many bytes free behind it.
+    private mutating func makeRoom(for size: Int) -> Bool {
+        if unsafe start + count == UnsafePointer(top) { return room >= size }
+        guard room >= count + size else { return false }
+        unsafe memcpy(top, start, count)
+        unsafe start = UnsafePointer(top)
+        used += count
+        return true
+    }
+
+    private mutating func park() {
+        guard let owner = unsafe owner else { return }
+        let index = Int32(parked.count)
+        unsafe owner._withUnsafeGuaranteedRef { $0.batchIndex = index }
+        unsafe parked.append(Run(owner: owner, start: start, count: count))
+        hasMore = true
+    }
+
+    private mutating func takeParked(of connection: Connection) -> Run? {
+        let index = Int(connection.batchIndex)
+        guard index >= 0 else { return nil }
+        connection.batchIndex = -1
+        let run = parked[index]
+        let last = parked.removeLast()
+        if index < parked.count {
+            parked[index] = last
+            unsafe last.owner._withUnsafeGuaranteedRef { $0.batchIndex = Int32(index) }
         }
+        return run
     }
 
-    /// Sends what `connection` has here, before something that must follow it. Runs no callback.
-    func flush(_ connection: Connection) {
-        send(of: connection)
+    // MARK: Taking out
+
+    /// How many bytes `connection` has here.
+    func count(of connection: Connection) -> Int {
+        if isOpen(connection) { return count }
+        let index = Int(connection.batchIndex)
+        return index >= 0 ? parked[index].count : 0
     }
 
+    var isEmpty: Bool {
+        @inline(__always) get { unsafe owner == nil }
+    }
+
+    /// Whether there is one run, the open one, and nothing is kept.
+    var isSingle: Bool {
+        @inline(__always) get { !hasMore }
+    }
+
+    /// Takes out the one run that there is.
     @inline(__always)
-    private func send(of connection: Connection) {
-        let count = connection.batchCount
-        if count <= 0 { return }
-        let start = unsafe bytes(of: connection)
-        connection.batchStart = connection.batchEnd
-        connection.handOver(unsafe Span(_unsafeStart: start, count: count))
-    }
-
-    /// Where the run of `connection` begins.
-    @inline(__always)
-    private func bytes(of connection: Connection) -> UnsafePointer<UInt8> {
-        let start = Int(connection.batchStart)
-        return unsafe connection.batchPlace == .lent ? lent + start : UnsafePointer(base + start)
-    }
-
-    private mutating func flushAll() {
-        var next = unsafe firstDirty
-        unsafe firstDirty = nil
+    mutating func takeSingle() -> Run {
+        let run = unsafe Run(owner: owner.unsafelyUnwrapped, start: start, count: count)
+        unsafe owner = nil
         used = 0
-        while let current = unsafe next {
-            unsafe current._withUnsafeGuaranteedRef { connection in
-                unsafe next = connection.nextDirty
-                connection.nextDirty = nil
-                send(of: connection)
-                connection.batchPlace = .nowhere
-            }
+        return run
+    }
+
+    /// Takes out any run, until there is none.
+    mutating func takeAny() -> Run? {
+        guard let owner = unsafe owner else { return nil }
+        let run = unsafe Run(owner: owner, start: start, count: count)
+        openAnother()
+        return run
+    }
+
+    /// Takes out the run of `connection`.
+    mutating func take(of connection: Connection) -> Run? {
+        isOpen(connection) ? takeAny() : takeParked(of: connection)
+    }
+
+    private mutating func openAnother() {
+        guard let run = parked.popLast() else {
+            unsafe owner = nil
+            return
         }
+        unsafe run.owner._withUnsafeGuaranteedRef { $0.batchIndex = -1 }
+        unsafe owner = run.owner
+        unsafe start = run.start
+        count = run.count
+    }
+
+    /// With no run left, takes the whole buffer again and lets go of what was kept. Only when all that was taken out is
+    /// handed over.
+    mutating func tidy() {
+        guard isEmpty else { return }
+        used = 0
+        kept = []
+        hasMore = false
     }
 }

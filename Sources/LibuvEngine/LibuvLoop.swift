@@ -8,16 +8,14 @@ internal import Glibc
 /// One turn of ours, in libuv 1.44's order: what was put off (idle handle) → wait and I/O → closes → due
 /// timers. From libuv 1.45 on timers come right after I/O; nothing in the contract tells the two apart.
 @safe package final class LibuvLoop: LoopDriver {
-    /// 64 KiB, what libuv suggests to its allocation callback; one for the whole loop.
-    static let readBufferSize = 64 * 1024
-
     // Allocated in `init`, given back in `shutDown`, after libuv has called back for every handle.
     let loop: UnsafeMutablePointer<uv_loop_t>
     private let putOffHandle: UnsafeMutablePointer<uv_idle_t>
     private let turnHandle: UnsafeMutablePointer<uv_prepare_t>
     private let wakeHandle: UnsafeMutablePointer<uv_async_t>
     private var turns: UInt64 = 0
-    private let readBuffer: UnsafeMutableRawPointer
+    /// One for the whole loop: libuv reads into it and calls back before the next read.
+    private let readBuffer: UnsafeMutablePointer<uv_buf_t>
     /// The questions under way, to be cancelled when the loop is let go.
     private var resolves: [ObjectIdentifier: LibuvResolve] = [:]
     private var works: [ObjectIdentifier: LibuvWork] = [:]
@@ -33,9 +31,11 @@ internal import Glibc
             unsafe loop.deallocate()
             throw IOError(uv: status, call: "uv_loop_init")
         }
-        unsafe readBuffer = .allocate(byteCount: Self.readBufferSize, alignment: 64)
+        let size = options.readBufferSize
+        unsafe readBuffer = .allocate(capacity: 1)
+        unsafe readBuffer.initialize(to: uv_buf_t(base: .allocate(capacity: size), len: size))
         // The allocation callback finds the buffer here, without a look at any object of ours.
-        unsafe loop.pointee.data = readBuffer
+        unsafe loop.pointee.data = UnsafeMutableRawPointer(readBuffer)
         unsafe putOffHandle = .allocate(capacity: 1)
         unsafe uv_idle_init(loop, putOffHandle)
         // What was put off keeps the loop by `hold`, or, a timer without a reference, not at all.
@@ -131,6 +131,7 @@ internal import Glibc
         let status = unsafe uv_loop_close(loop)
         precondition(status == 0, "uv_loop_close: a handle was never closed")
         unsafe loop.deallocate()
+        unsafe readBuffer.pointee.base.deallocate()
         unsafe readBuffer.deallocate()
     }
 

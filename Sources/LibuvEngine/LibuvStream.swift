@@ -158,9 +158,9 @@ internal import Glibc
     /// pass for a proper end, and bytes behind an urgent one would be lost; so the kernel is asked itself.
     private func confirmEnd() {
         guard let handle = unsafe handle else { return }
-        let buffer = unsafe handle.pointee.loop.unsafelyUnwrapped.pointee.data.unsafelyUnwrapped
-        var count = unsafe recv(socket, buffer, LibuvLoop.readBufferSize, 0)
-        while count < 0, errno == EINTR { count = unsafe recv(socket, buffer, LibuvLoop.readBufferSize, 0) }
+        let buffer = unsafe readBuffer(of: handle.pointee.loop)
+        var count = unsafe recv(socket, buffer.base, buffer.len, 0)
+        while count < 0, errno == EINTR { count = unsafe recv(socket, buffer.base, buffer.len, 0) }
         if count == 0 {
             return isLost ? readFailed(IOError(call: "recv", errno: lossError(of: socket))) : reachedEnd()
         }
@@ -168,7 +168,7 @@ internal import Glibc
         // Before the bytes are delivered, since their receiver may stop reading again.
         startReading()
         guard count > 0 else { return }
-        received(unsafe Span(_unsafeStart: buffer.assumingMemoryBound(to: UInt8.self), count: count))
+        unsafe deliver(self, buffer.base, count)
     }
 
     /// Whether the end that a read has found is none: a write in libuv's hands has met a reset, which the kernel tells
@@ -189,29 +189,34 @@ internal import Glibc
         return unsafe uv_stream_get_write_queue_size(handle) + pending.waitingByteCount
     }
 
-    override func send(_ bytes: Span<UInt8>) -> Int {
-        if mustQueue { return queue(bytes) }
+    override func send(_ bytes: Span<UInt8>) -> Int { send(bytes, of: nil) }
+
+    override func send(keeping bytes: [UInt8]) -> Int { send(bytes.span, of: bytes) }
+
+    @inline(__always)
+    private func send(_ bytes: Span<UInt8>, of array: [UInt8]?) -> Int {
+        if mustQueue { return queue(bytes, of: array) }
         let count = bytes.count
         // MSG_NOSIGNAL, so that this call never raises SIGPIPE, whatever the process has done with it.
         let sent = unsafe bytes.withUnsafeBytes {
             unsafe Glibc.send(socket, $0.baseAddress.unsafelyUnwrapped, count, Int32(MSG_NOSIGNAL))
         }
-        return sent == count ? 0 : queue(bytes, sent: sent)
+        return sent == count ? 0 : queue(bytes, of: array, sent: sent)
     }
 
     @inline(never)
-    private func queue(_ bytes: Span<UInt8>) -> Int {
+    private func queue(_ bytes: Span<UInt8>, of array: [UInt8]?) -> Int {
         guard output == .open else { return -Int(EPIPE) }
         let pending = self.pending ?? PendingWrites(stream: self)
         self.pending = pending
-        pending.append(bytes)
+        pending.append(bytes, of: array)
         return queuedByteCount
     }
 
     /// Queues what the kernel did not take. An interrupted call took nothing; neither did one for which the kernel had
     /// no memory (ENOBUFS, send(2)), which libuv tries again as well when it writes the queue.
     @inline(never)
-    private func queue(_ bytes: Span<UInt8>, sent: Int) -> Int {
+    private func queue(_ bytes: Span<UInt8>, of array: [UInt8]?, sent: Int) -> Int {
         let errno = errno
         guard sent >= 0 || errno == EAGAIN || errno == EINTR || errno == ENOBUFS else {
             output = .poisoned
@@ -219,7 +224,7 @@ internal import Glibc
         }
         let pending = PendingWrites(stream: self)
         self.pending = pending
-        pending.append(bytes.extracting(droppingFirst: max(0, sent)))
+        pending.append(bytes.extracting(droppingFirst: max(0, sent)), of: array)
         writePending()
         return queuedByteCount
     }
@@ -328,16 +333,17 @@ internal import Glibc
 
 // Functions rather than closures, and always inlined, so that libuv calls the code itself and not a step to it.
 
-/// One buffer serves the whole loop: libuv reads into it and calls back before the next read.
+/// `LibuvLoop` has it in `data`.
+@inline(__always)
+private func readBuffer(of loop: UnsafeMutablePointer<uv_loop_t>?) -> uv_buf_t {
+    unsafe loop.unsafelyUnwrapped.pointee.data.unsafelyUnwrapped.assumingMemoryBound(to: uv_buf_t.self).pointee
+}
+
 @inline(__always)
 private func lendBuffer(
     _ handle: UnsafeMutablePointer<uv_handle_t>?, _: Int, _ buffer: UnsafeMutablePointer<uv_buf_t>?
 ) {
-    let loop = unsafe handle.unsafelyUnwrapped.pointee.loop.unsafelyUnwrapped
-    unsafe buffer.unsafelyUnwrapped.initialize(
-        to: uv_buf_t(
-            base: loop.pointee.data.unsafelyUnwrapped.assumingMemoryBound(to: CChar.self),
-            len: LibuvLoop.readBufferSize))
+    unsafe buffer.unsafelyUnwrapped.initialize(to: readBuffer(of: handle.unsafelyUnwrapped.pointee.loop))
 }
 
 /// libuv never passes NULL here; a check would be a handful of instructions for each message.
@@ -348,10 +354,14 @@ private func didRead(
     let data = unsafe handle.unsafelyUnwrapped.pointee.data.unsafelyUnwrapped
     unsafe Unmanaged<LibuvStream>.fromOpaque(data)._withUnsafeGuaranteedRef { stream in
         if count <= 0 { return readEnded(stream, count) }
-        let base = unsafe buffer.unsafelyUnwrapped.pointee.base.unsafelyUnwrapped
-        let start = unsafe UnsafeRawPointer(base).assumingMemoryBound(to: UInt8.self)
-        stream.received(unsafe Span(_unsafeStart: start, count: count))
+        unsafe deliver(stream, buffer.unsafelyUnwrapped.pointee.base, count)
     }
+}
+
+@inline(__always)
+private func deliver(_ stream: LibuvStream, _ base: UnsafeMutablePointer<CChar>?, _ count: Int) {
+    let start = unsafe UnsafeRawPointer(base.unsafelyUnwrapped).assumingMemoryBound(to: UInt8.self)
+    stream.received(unsafe Span(_unsafeStart: start, count: count))
 }
 
 /// A function, so that `didRead` calls no method: for one it would save a register before every message.

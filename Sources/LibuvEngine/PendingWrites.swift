@@ -17,12 +17,23 @@ internal import CLibuv
     @safe private struct Chunk {
         private(set) var count = 0
         let capacity: Int
-        // Allocated in `init`, given back in `deallocate`.
+        // Allocated in `init`, given back in `deallocate`; or the bytes of an array.
         private let base: UnsafeMutablePointer<UInt8>
+        /// They stay where they are for as long as it is here: who writes to another reference of it gets a copy.
+        private let kept: [UInt8]?
 
         init(capacity: Int) {
             self.capacity = capacity
             unsafe base = .allocate(capacity: capacity)
+            kept = nil
+        }
+
+        /// `bytes` of `array`, and no room for others.
+        init(keeping bytes: Span<UInt8>, of array: [UInt8]) {
+            count = bytes.count
+            capacity = bytes.count
+            unsafe base = bytes.withUnsafeBufferPointer { unsafe .init(mutating: $0.baseAddress.unsafelyUnwrapped) }
+            kept = array
         }
 
         mutating func append(_ bytes: Span<UInt8>) {
@@ -39,7 +50,7 @@ internal import CLibuv
         }
 
         func deallocate() {
-            unsafe base.deallocate()
+            if kept == nil { unsafe base.deallocate() }
         }
     }
 
@@ -62,9 +73,12 @@ internal import CLibuv
     /// Bytes that are not yet in libuv's hands.
     private(set) var waitingByteCount = 0
 
-    /// Copies `bytes` behind what is here.
-    func append(_ bytes: Span<UInt8>) {
+    /// Puts `bytes` behind what is here: a copy, unless they are enough of `array`'s that it is kept for them.
+    func append(_ bytes: Span<UInt8>, of array: [UInt8]?) {
         waitingByteCount += bytes.count
+        if let array, Connection.isKept(bytes.count, of: array) {
+            return chunks.append(Chunk(keeping: bytes, of: array))
+        }
         var rest = bytes
         if chunks.count > inFlight, let last = chunks.indices.last {
             let room = min(chunks[last].capacity - chunks[last].count, rest.count)

@@ -12,12 +12,10 @@ package enum PollerKind: Sendable {
 /// With the file of one poller it is the engine in small. What happens to a descriptor that is ready is in
 /// `ReadinessStream` and `ReadinessListener`; who owns which descriptor is in `SourceTable`.
 @safe package final class ReadinessLoop: LoopDriver {
-    /// 64 KiB; one buffer for all connections, since only one is read at a time.
-    static let readBufferSize = 64 * 1024
-
     let poller: any Poller
     // Allocated in `init` once nothing can fail without `deinit`, which gives it back.
-    let readBuffer: UnsafeMutableRawPointer
+    /// One for all connections, since only one is read at a time.
+    let readBuffer: UnsafeMutableBufferPointer<UInt8>
     // Unchecked, since every turn looks at them: no access lasts while a callback or another method runs.
     @safe @exclusivity(unchecked) var timers = TimerQueue()
     @safe @exclusivity(unchecked) private var sources = SourceTable()
@@ -74,7 +72,7 @@ package enum PollerKind: Sendable {
         }
         workers = WorkerPool(counter: counter)
         if options.collectsMetrics { attention.insert(.measured) }
-        unsafe readBuffer = .allocate(byteCount: Self.readBufferSize, alignment: 64)
+        unsafe readBuffer = .allocate(capacity: options.readBufferSize)
         super.init()
         do throws(IOError) {
             try poller.change(enter(counter.descriptor, .counter), from: [], to: .readable)

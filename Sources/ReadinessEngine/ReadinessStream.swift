@@ -138,14 +138,15 @@ internal import Glibc
     /// The end is never concluded from a hang-up or a short read, only from a read that gave nothing: before
     /// that there may be bytes left, or a reset to be told.
     private func read() {
-        let buffer = unsafe loop.readBuffer
+        let size = unsafe loop.readBuffer.count
+        let buffer = unsafe loop.readBuffer.baseAddress.unsafelyUnwrapped
         for _ in 0..<Self.readsPerTurn {
-            let count = unsafe Kernel.receive(token.descriptor, buffer, ReadinessLoop.readBufferSize)
+            let count = unsafe Kernel.receive(token.descriptor, buffer, size)
             guard count > 0 else { return readEnded(count) }
-            received(unsafe Span(_unsafeStart: buffer.assumingMemoryBound(to: UInt8.self), count: count))
+            received(unsafe Span(_unsafeStart: buffer, count: count))
             // Most likely nothing is left, and asking would be a system call for nothing; what comes after all
             // is reported by the next wait.
-            if count < ReadinessLoop.readBufferSize || !interest.contains(.readable) { return }
+            if count < size || !interest.contains(.readable) { return }
         }
     }
 
@@ -162,24 +163,29 @@ internal import Glibc
 
     override var queuedByteCount: Int { queue.byteCount }
 
-    override func send(_ bytes: Span<UInt8>) -> Int {
-        if mustQueue { return enqueue(bytes, from: 0) }
+    override func send(_ bytes: Span<UInt8>) -> Int { send(bytes, of: nil) }
+
+    override func send(keeping bytes: [UInt8]) -> Int { send(bytes.span, of: bytes) }
+
+    @inline(__always)
+    private func send(_ bytes: Span<UInt8>, of array: [UInt8]?) -> Int {
+        if mustQueue { return enqueue(bytes, of: array, from: 0) }
         let count = bytes.count
         let sent = unsafe bytes.withUnsafeBytes {
             unsafe Kernel.send(token.descriptor, $0.baseAddress.unsafelyUnwrapped, count)
         }
-        return sent == count ? 0 : enqueue(bytes, from: sent)
+        return sent == count ? 0 : enqueue(bytes, of: array, from: sent)
     }
 
     /// Queues what the kernel did not take; `sent` is what its answer was.
     @inline(never)
-    private func enqueue(_ bytes: Span<UInt8>, from sent: Int) -> Int {
+    private func enqueue(_ bytes: Span<UInt8>, of array: [UInt8]?, from sent: Int) -> Int {
         guard state == .open else { return -Int(EPIPE) }
         guard sent >= 0 || sent == -Int(EAGAIN) else {
             poison()
             return sent
         }
-        queue.append(bytes.extracting(droppingFirst: max(0, sent)))
+        queue.append(bytes.extracting(droppingFirst: max(0, sent)), of: array)
         mustQueue = true
         do throws(IOError) {
             try wait(for: .writable, true)

@@ -1,4 +1,5 @@
 internal import CLinux
+@_spi(Engine) internal import CallbackModel
 internal import Glibc
 
 /// What the kernel did not take: blocks of bytes, sent from the front and filled at the back.
@@ -11,11 +12,17 @@ internal import Glibc
     private static let blocksPerCall = 16
 
     @safe private struct Block {
-        // Allocated in `makeBlock`, given back in `removeFront` or `deinit`.
+        // Allocated in `makeBlock`, given back in `deallocate`; or the bytes of an array.
         let base: UnsafeMutablePointer<UInt8>
         let capacity: Int
         var start = 0
         var end = 0
+        /// They stay where they are for as long as it is here: who writes to another reference of it gets a copy.
+        var kept: [UInt8]?
+
+        func deallocate() {
+            if kept == nil { unsafe base.deallocate() }
+        }
     }
 
     private var blocks: [Block] = []
@@ -24,11 +31,17 @@ internal import Glibc
     var isEmpty: Bool { byteCount == 0 }
 
     deinit {
-        for block in blocks { unsafe block.base.deallocate() }
+        for block in blocks { block.deallocate() }
     }
 
-    /// Copies `bytes` behind what is here.
-    mutating func append(_ bytes: Span<UInt8>) {
+    /// Puts `bytes` behind what is here: a copy, unless they are enough of `array`'s that it is kept for them.
+    mutating func append(_ bytes: Span<UInt8>, of array: [UInt8]?) {
+        byteCount += bytes.count
+        if let array, Connection.isKept(bytes.count, of: array) {
+            let base = unsafe bytes.withUnsafeBufferPointer { unsafe $0.baseAddress.unsafelyUnwrapped }
+            return unsafe blocks.append(
+                Block(base: .init(mutating: base), capacity: bytes.count, end: bytes.count, kept: array))
+        }
         unsafe bytes.withUnsafeBufferPointer { source in
             var position = 0
             while position < source.count {
@@ -43,7 +56,6 @@ internal import Glibc
                 position += count
             }
         }
-        byteCount += bytes.count
     }
 
     private static func makeBlock(for count: Int) -> Block {
@@ -76,7 +88,7 @@ internal import Glibc
                 break
             }
             left -= size
-            unsafe blocks[finished].base.deallocate()
+            blocks[finished].deallocate()
             finished += 1
         }
         blocks.removeFirst(finished)

@@ -109,6 +109,8 @@ final class ScriptedTimer: TimerDriver {
 /// A stream that keeps what it is given: each element of `sent` is one system call.
 final class ScriptedStream: StreamDriver {
     private(set) var sent: [[UInt8]] = []
+    /// Of those the arrays that it could keep.
+    private(set) var kept: [[UInt8]] = []
     private unowned let loop: ScriptedLoop
     private(set) var isClosed = false
     private(set) var isReset = false
@@ -133,6 +135,11 @@ final class ScriptedStream: StreamDriver {
         if let failure { return -Int(failure) }
         sent.append(bytes.withUnsafeBufferPointer { Array($0) })
         return 0
+    }
+
+    override func send(keeping bytes: [UInt8]) -> Int {
+        kept.append(bytes)
+        return send(bytes.span)
     }
 
     override func close(resetting: Bool) {

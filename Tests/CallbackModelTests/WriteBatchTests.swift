@@ -148,6 +148,67 @@ import Testing
         driver.turn()
     }
 
+    @Test func `a large array that goes to many is not copied`() {
+        let peers = (0..<5).map { _ in driver.connect() }
+        let message = pseudoRandomBytes(count: 5_000, seed: 1)
+        var changed = message
+        loop.core.perform(.timer) {
+            for (connection, _) in peers { connection.write(changed) }
+            // The writer's own from here on.
+            for index in changed.indices { changed[index] = 0xEE }
+        }
+        let place = message.withUnsafeBufferPointer { $0.baseAddress }
+        for (connection, stream) in peers {
+            #expect(stream.sent == [message])
+            #expect(stream.kept.map { $0.withUnsafeBufferPointer { $0.baseAddress } } == [place])
+            connection.reset()
+        }
+        driver.turn()
+    }
+
+    @Test func `with other bytes of its connection, and beside another one, it is`() {
+        let peers = (0..<3).map { _ in driver.connect() }
+        let first = pseudoRandomBytes(count: 2_000, seed: 1)
+        let second = pseudoRandomBytes(count: 3_000, seed: 2)
+        loop.core.perform(.timer) {
+            peers[0].0.write(first)
+            peers[1].0.write(second)
+            peers[0].0.write("and more")
+            peers[2].0.write("before")
+            peers[2].0.write(first)
+        }
+        #expect(peers[0].1.sent == [first + "and more".utf8])
+        #expect(peers[1].1.sent == [second])
+        #expect(peers[2].1.sent == ["before".utf8 + first])
+        #expect(peers.allSatisfy { $0.1.kept.isEmpty })
+        for (connection, _) in peers { connection.reset() }
+        driver.turn()
+    }
+
+    @Test func `it is let go of when it is sent, or its connection closes`() {
+        let (connection, stream) = driver.connect()
+        for isClosed in [false, true] {
+            loop.core.perform(.timer) {
+                connection.write([UInt8](repeating: 1, count: 2_000))
+                #expect(!loop.core.batch.kept.isEmpty)
+                if isClosed { connection.reset() }
+                #expect(loop.core.batch.kept.isEmpty == isClosed)
+            }
+            #expect(loop.core.batch.kept.isEmpty)
+        }
+        #expect(stream.sent.count == 1)
+        driver.turn()
+    }
+
+    /// A queue would otherwise hold more than twice what it counts.
+    @Test(arguments: [
+        (1_023, 1_023, false), (1_024, 1_024, true), (1_024, 2_048, true), (1_024, 2_050, false),
+        (500_000, 1_000_000, true), (499_999, 1_000_000, false),
+    ])
+    func `an array of which little is left is not kept`(left: Int, count: Int, isKept: Bool) {
+        #expect(Connection.isKept(left, of: [UInt8](repeating: 0, count: count)) == isKept)
+    }
+
     @Test func `after a failure nothing more is sent, and the others are not concerned`() {
         let (broken, brokenStream) = driver.connect()
         let (sound, soundStream) = driver.connect()

@@ -23,8 +23,25 @@ struct `Draining under load` {
 
     private func bindAgain(_ engine: Engine, _ port: UInt16) throws {
         let loop = try EventLoop(engine: engine)
-        let listener = try loop.listen(on: .ipv4("0.0.0.0", port: Int(port))) { _ in }
-        #expect(listener.localAddress.port == Int(port))
+        let address = try SocketAddress.ipv4("0.0.0.0", port: Int(port))
+        do throws(IOError) {
+            let listener = try loop.listen(on: address) { _ in }
+            #expect(listener.localAddress.port == Int(port))
+        } catch {
+            // The server and its clients are gone; whose socket lives there was given the port since.
+            let isTaken = try isAlive(port)
+            #expect(error.errno == EADDRINUSE && isTaken, "\(error)")
+        }
+    }
+
+    /// Whether a TCP socket of this port is open, opening or listening, by the states of /proc/net/tcp (proc(5)).
+    private func isAlive(_ port: UInt16) throws -> Bool {
+        let digits = String(port, radix: 16, uppercase: true)
+        let number = ":" + String(repeating: "0", count: 4 - digits.count) + digits
+        return try contents(ofFile: "/proc/net/tcp").split(separator: "\n").contains { line in
+            let fields = line.split(separator: " ")
+            return fields.count > 3 && fields[1].hasSuffix(number) && ["01", "02", "0A"].contains(fields[3])
+        }
     }
 }
 

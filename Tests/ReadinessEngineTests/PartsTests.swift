@@ -44,10 +44,10 @@ import Testing
         defer { close(ends[0]) }
         var queue = WriteQueue()
         var expected: [UInt8] = []
-        // Pieces that share blocks, fill one to the byte, and need their own.
-        for (seed, count) in [1, 63, 65_472, 1, 100_000, 65_536, 3, 1_500_000].enumerated() {
+        // Pieces that share blocks, fill one to the byte, need their own, and are kept.
+        for (seed, count) in [1, 63, 65_472, 1, 100_000, 65_536, 3, 1_500_000, 2_000, 5, 1_024].enumerated() {
             let piece = pseudoRandomBytes(count: count, seed: UInt64(seed))
-            queue.append(piece.span)
+            queue.append(piece.span, of: seed.isMultiple(of: 2) ? piece : nil)
             expected += piece
             #expect(queue.byteCount == expected.count)
         }

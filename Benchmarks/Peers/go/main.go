@@ -63,8 +63,9 @@ var (
 // Messages that may wait for one who does not read, before the others wait with it.
 const queueLength = 64
 
-// The slice is the same one for all; each has a goroutine that sends, so that nobody waits for a slow one at once.
-func fanOut(connection net.Conn) {
+// A member from here on, in the order of accepting. Each has a goroutine that sends, so that nobody waits for a slow
+// one at once.
+func join(connection net.Conn) {
 	queue := make(chan []byte, queueLength)
 	lock.Lock()
 	members[connection] = queue
@@ -75,6 +76,11 @@ func fanOut(connection net.Conn) {
 		}
 		connection.Close()
 	}()
+	go fanOut(connection, queue)
+}
+
+// The slice is the same one for all.
+func fanOut(connection net.Conn, queue chan []byte) {
 	buffer := make([]byte, bufferSize)
 	for {
 		count, err := connection.Read(buffer)
@@ -102,7 +108,11 @@ func main() {
 	if len(os.Args) > 1 {
 		mode = os.Args[1]
 	}
-	handle := map[string]func(net.Conn){"echo": echo, "lines": lines, "fan-out": fanOut}[mode]
+	handle := map[string]func(net.Conn){
+		"echo":    func(connection net.Conn) { go echo(connection) },
+		"lines":   func(connection net.Conn) { go lines(connection) },
+		"fan-out": join,
+	}[mode]
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -121,6 +131,6 @@ func main() {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
-		go handle(connection)
+		handle(connection)
 	}
 }

@@ -24,6 +24,7 @@ package struct Measurement {
     package func measure(_ workload: Workload) -> WorkloadResult {
         let entrants = servers.filter { server in
             server.command(workload.mode) != nil && (workload.only?.contains(server.id) ?? true)
+                && (server.workloads?.contains(workload.id) ?? true)
                 && workload.descriptors < server.descriptorLimit
         }
         var result = WorkloadResult(id: workload.id, title: workload.title, columns: workload.columns)

@@ -21,6 +21,8 @@ package struct Server: Sendable {
     package let command: @Sendable (ServerMode) -> [String]?
     /// Descriptors that it can watch at most.
     package var descriptorLimit = Int.max
+    /// Workloads that it takes part in; nil for all of its modes.
+    package var workloads: Set<String>? = nil
     /// How its version is asked.
     package var versionCommand: [String]? = nil
 }
@@ -77,7 +79,13 @@ package struct Programs: Sendable {
                 command: { [program, "--engine", engine, "--mode", $0.rawValue] },
                 // FD_SETSIZE (select(2)).
                 descriptorLimit: engine == "select" ? 1024 : Int.max)
-        }
+        } + [
+            // As much as uvloop reads at once.
+            Server(
+                id: "libuv-256k", title: "libuv engine, reading 256 KiB", isPeer: false,
+                command: { [program, "--read-buffer", "262144", "--mode", $0.rawValue] },
+                workloads: ["bulk-64k", "bulk-1m"])
+        ]
     }
 
     private var peers: [Server] {

@@ -4,7 +4,7 @@ import Glibc
 /// The yardsticks' program over the public API, with nothing printed for a message: what it costs more than
 /// they do is the price of the API.
 ///
-///     echo-callbackserver [--engine NAME] [--mode echo | lines | fan-out] [--list-engines]
+///     echo-callbackserver [--engine NAME] [--mode echo | lines | fan-out] [--read-buffer BYTES] [--list-engines]
 ///
 /// On 127.0.0.1, on a free port. SIGTERM ends it with status 0.
 @main
@@ -12,6 +12,7 @@ struct EchoCallbackServer {
     static func main() throws(IOError) {
         var engine = Engine.libuv
         var mode = Mode.echo
+        var options = EventLoop.Options()
         var arguments = CommandLine.arguments.dropFirst()
         while let argument = arguments.popFirst() {
             if argument == "--list-engines" {
@@ -23,12 +24,14 @@ struct EchoCallbackServer {
                 engine = named
             } else if argument == "--mode", let named = Mode(rawValue: value) {
                 mode = named
+            } else if argument == "--read-buffer", let size = Int(value) {
+                options.readBufferSize = size
             } else {
-                print("usage: echo-callbackserver [--engine NAME] [--mode echo | lines | fan-out] [--list-engines]")
+                print("usage: echo-callbackserver [--engine NAME] [--mode MODE] [--read-buffer BYTES] [--list-engines]")
                 exit(64)
             }
         }
-        try serve(mode, on: engine)
+        try serve(mode, on: engine, options)
     }
 
     enum Mode: String {
@@ -39,8 +42,8 @@ struct EchoCallbackServer {
         case fanOut = "fan-out"
     }
 
-    static func serve(_ mode: Mode, on engine: Engine) throws(IOError) {
-        let loop = try EventLoop(engine: engine)
+    static func serve(_ mode: Mode, on engine: Engine, _ options: EventLoop.Options) throws(IOError) {
+        let loop = try EventLoop(engine: engine, options: options)
         let members = Members()
         let listener = try loop.listen(on: .ipv4("127.0.0.1", port: 0)) { connection in
             switch mode {
@@ -96,8 +99,10 @@ final class Members {
     func add(_ connection: Connection) {
         connections.append(connection)
         connection.onData = { [self] _, bytes in
+            // Kept once, however many of them are slow.
+            let message = unsafe bytes.withUnsafeBufferPointer { unsafe Array($0) }
             for member in connections {
-                member.write(bytes)
+                member.write(message)
                 if member.bufferedByteCount > Self.mostQueued { member.reset() }
             }
         }
