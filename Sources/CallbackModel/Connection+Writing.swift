@@ -209,11 +209,10 @@ func writeFast(_ connection: Connection, _ bytes: Span<UInt8>) -> WriteStatus {
     guard connection.output == .open, connection.queuedByteCount == 0, WriteBatch.takes(count) else {
         return writeSlowly(connection, bytes)
     }
-    if connection.core.batch.beginLent(bytes, of: connection) {
-        connection.acceptedByteCount &+= UInt64(truncatingIfNeeded: count)
-        return Int32(truncatingIfNeeded: count) < connection.highWaterMark ? .flowing : connection.saturate()
-    }
-    return writeCopied(connection, bytes)
+    let batched = connection.core.batch.appendLent(bytes, of: connection)
+    if batched == 0 { return writeCopied(connection, bytes) }
+    connection.acceptedByteCount &+= UInt64(truncatingIfNeeded: count)
+    return Int32(truncatingIfNeeded: batched) < connection.highWaterMark ? .flowing : connection.saturate()
 }
 
 /// Not inlined: its call would have registers saved also for what needs no copy.

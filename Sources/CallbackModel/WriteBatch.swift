@@ -83,18 +83,24 @@ internal import Glibc
         lentCount = 0
     }
 
-    /// Begins a run with `bytes`, as many as `takes` says, if they are lent ones and there is no other run.
+    /// Begins the run of `connection` with `bytes`, as many as `takes` says, or goes on with it, if they are lent ones and
+    /// no others are between. Answers how many bytes the run has then; 0 if it is not so simple.
     ///
     /// Small on purpose: it is inlined into `write`, and every call that it might make would cost each message
     /// the saving of registers.
     @inline(__always)
-    mutating func beginLent(_ bytes: Span<UInt8>, of connection: Connection) -> Bool {
+    mutating func appendLent(_ bytes: Span<UInt8>, of connection: Connection) -> Int {
         let address = unsafe bytes.withUnsafeBufferPointer { unsafe $0.baseAddress.unsafelyUnwrapped }
-        guard unsafe owner == nil, unsafe isLent(address) else { return false }
-        unsafe owner = .passUnretained(connection)
-        unsafe start = address
-        count = bytes.count
-        return true
+        guard unsafe isLent(address) else { return 0 }
+        if unsafe owner == nil {
+            unsafe owner = .passUnretained(connection)
+            unsafe start = address
+            count = bytes.count
+        } else {
+            guard isOpen(connection), unsafe start + count == address else { return 0 }
+            count &+= bytes.count
+        }
+        return count
     }
 
     /// Also false for an address before them. Bytes that begin in them are all of them.
@@ -110,11 +116,6 @@ internal import Glibc
     mutating func append(_ bytes: Span<UInt8>, of connection: Connection) -> Bool {
         let address = unsafe bytes.withUnsafeBufferPointer { unsafe $0.baseAddress.unsafelyUnwrapped }
         if open(connection) {
-            // Lent ones right behind lent ones, such as the next of several lines.
-            if unsafe address == start + count, unsafe isLent(address) {
-                count += bytes.count
-                return true
-            }
             guard makeRoom(for: bytes.count) else { return false }
         } else if unsafe isLent(address) {
             unsafe begin(connection, at: address, count: bytes.count)
