@@ -64,9 +64,10 @@ final class MisuseConnection {
         for callback in Callback.allCases { set(callback, isSet: true) }
     }
 
-    /// By which the other end's listener knows it, until it does.
-    var name: Int? {
+    /// By which this listener, if it is the other end's, knows it, until it does.
+    func name(at listener: MisuseListener) -> Int? {
         guard kind == .client, case .nobody = other, !isLoopGone else { return nil }
+        guard connection?.remoteAddress.port == listener.port else { return nil }
         return connection?.localAddress?.port
     }
 
