@@ -18,6 +18,7 @@ final class BreakableLoop: LoopDriver {
     private var startCount: UInt64 = 0
     private let bell: Int32
     private var working: [Work] = []
+    private let ringers = Ringers()
     /// Counts the calls that a signal would have interrupted: every seventh.
     private var calls = 0
 
@@ -35,6 +36,11 @@ final class BreakableLoop: LoopDriver {
 
     private final class Done: Sendable {
         let value = Atomic(false)
+    }
+
+    /// Threads that will still ring the bell.
+    private final class Ringers: Sendable {
+        let count = Atomic(0)
     }
 
     init(_ bug: PlantedBug? = nil) throws(IOError) {
@@ -172,6 +178,8 @@ final class BreakableLoop: LoopDriver {
             closing = []
             for tell in told { tell() }
         }
+        // One that rings later would write into whatever has the number of the bell by then.
+        while ringers.count.load(ordering: .acquiring) > 0 { sched_yield() }
         close(bell)
     }
 
@@ -192,11 +200,13 @@ final class BreakableLoop: LoopDriver {
         }
         let isDone = Done()
         working.append(Work(isDone: isDone, then: then))
-        let wake = wake
+        let (wake, ringers) = (wake, ringers)
+        ringers.count.add(1, ordering: .relaxed)
         startThread {
             work()
             isDone.value.store(true, ordering: .releasing)
             wake()
+            ringers.count.subtract(1, ordering: .releasing)
         }
     }
 

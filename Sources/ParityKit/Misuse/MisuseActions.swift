@@ -90,10 +90,11 @@ extension MisuseMachine {
             let model = add(.accepted, connection)
             note("connection \(model.number) from \(connection.remoteAddress)")
             let port = connection.remoteAddress.port
-            if let peer = peers.last(where: { $0.port == port }) {
+            // The port alone tells nothing: the kernel gives the same one to clients of two listeners.
+            if let peer = peers.last(where: { $0.port == port && $0.listener === listener }) {
                 model.other = .peer(peer)
                 peer.connection = model
-            } else if let client = connections.last(where: { $0.name == port }) {
+            } else if let client = connections.last(where: { $0.name(at: listener) == port }) {
                 model.other = .connection(client)
                 client.other = .connection(model)
             }
@@ -108,11 +109,11 @@ extension MisuseMachine {
             let connection: Connection
             let way = tape.next(below: 8)
             switch way {
-            case 0: connection = try loop.connect(host: "127.0.0.1", port: anyPort(), options: options)
+            case 0: connection = try loop.connect(host: Self.host, port: anyPort(), options: options)
             case 1: connection = try loop.connect(to: .unix(path: "/nowhere/at all"), options: options)
             // Nobody listens there: a port below 1,024 that is nobody's, of this host.
-            case 2: connection = try loop.connect(to: .ipv4("127.0.0.1", port: 1), options: options)
-            default: connection = try loop.connect(to: .ipv4("127.0.0.1", port: anyPort()), options: options)
+            case 2: connection = try loop.connect(to: .ipv4(Self.host, port: 1), options: options)
+            default: connection = try loop.connect(to: .ipv4(Self.host, port: anyPort()), options: options)
             }
             let model = add(way == 1 || way == 2 ? .hopeless : .client, connection)
             note("connection \(model.number) is begun to \(connection.remoteAddress)")
@@ -121,11 +122,14 @@ extension MisuseMachine {
         }
     }
 
-    /// Of a listener that is open: others may get the port of one that is not. Without one, of nobody.
-    private func anyPort() -> Int {
+    /// One that is open: others may get the port of one that is not.
+    private func openListener() -> MisuseListener? {
         let open = listeners.filter(\.isListening)
-        return open.isEmpty ? 1 : open[tape.next(below: open.count)].port
+        return open.isEmpty ? nil : open[tape.next(below: open.count)]
     }
+
+    /// Of a listener that is open; without one, of nobody.
+    private func anyPort() -> Int { openListener()?.port ?? 1 }
 
     private func adopt() {
         guard let loop, !isFull, peers.count < Self.mostPeers else { return }
@@ -171,13 +175,37 @@ extension MisuseMachine {
     /// Connections to this host take no time; one that does has failed.
     private static var soon: ContinuousClock.Instant { .now + .seconds(5) }
 
+    // Addresses of this process's own; all of 127.0.0.0/8 is this host. With those that all processes have, a name that
+    // the resolver is slow to answer could lead to a port that was this machine's when it was asked for, and is
+    // another's by now.
+
+    /// Of the listeners.
+    private static let host = ownAddress(from: 64)
+    /// Of the meeting place: not that of the listeners, since it must take nobody who is late for a closed one of them.
+    private static let meetingHost = ownAddress(from: 128)
+
+    /// One of so many addresses as there can be processes, whose numbers have 22 bits (proc(5), pid_max).
+    private static func ownAddress(from second: Int32) -> String {
+        let process = getpid()
+        return "127.\(second + (process >> 16 & 63)).\(process >> 8 & 255).\(process & 255)"
+    }
+
+    private static func address(_ host: String, port: Int) throws(PeerFailure) -> SocketAddress {
+        do throws(IOError) {
+            return try .ipv4(host, port: port)
+        } catch {
+            throw PeerFailure(call: error.call, errno: error.errno)
+        }
+    }
+
     private func pair() throws(PeerFailure) -> (Int32, PeerSocket) {
         let place: PeerSocket
         if let meetingPlace {
             place = meetingPlace
         } else {
-            place = try PeerSocket(for: .loopback(number: 0), until: Self.soon)
-            try place.bind(to: .loopback(number: 0))
+            let address = try Self.address(Self.meetingHost, port: 0)
+            place = try PeerSocket(for: address, until: Self.soon)
+            try place.bind(to: address)
             try place.listen(backlog: 16)
             meetingPlace = place
         }
@@ -193,15 +221,15 @@ extension MisuseMachine {
 
     private func newPeer() {
         guard peers.count < Self.mostPeers, !isFull else { return }
-        let port = anyPort()
+        let listener = openListener()
         do throws(PeerFailure) {
-            let socket = try PeerSocket(for: .loopback(number: 0), until: Self.soon)
+            let address = try Self.address(Self.host, port: listener?.port ?? 1)
+            let socket = try PeerSocket(for: address, until: Self.soon)
             if tape.chance(1, of: 2) { socket.setBuffers(receive: 4_096, send: 4_096) }
-            guard let address = try? SocketAddress.ipv4("127.0.0.1", port: port) else { return }
             try socket.connect(to: address)
             let peer = MisusePeer(peers.count, socket, isUnix: false, self)
             peers.append(peer)
-            peer.connects(to: listeners.last { $0.port == port })
+            peer.connects(to: listener)
             note("peer \(peer.number) connects from \(peer.port ?? 0)")
         } catch {
             // Nobody listens.
@@ -230,7 +258,7 @@ extension MisuseMachine {
         let model = MisuseListener(listeners.count, self)
         do throws(IOError) {
             model.begin(
-                try loop.listen(on: .ipv4("127.0.0.1", port: 0), options: options.listener) { [self] in
+                try loop.listen(on: .ipv4(Self.host, port: 0), options: options.listener) { [self] in
                     accept($0, model)
                 })
             note("listener \(model.number) at \(model.port)")

@@ -64,9 +64,10 @@ final class MisuseConnection {
         for callback in Callback.allCases { set(callback, isSet: true) }
     }
 
-    /// By which the other end's listener knows it, until it does.
-    var name: Int? {
+    /// By which this listener, if it is the other end's, knows it, until it does.
+    func name(at listener: MisuseListener) -> Int? {
         guard kind == .client, case .nobody = other, !isLoopGone else { return nil }
+        guard connection?.remoteAddress.port == listener.port else { return nil }
         return connection?.localAddress?.port
     }
 
@@ -202,10 +203,11 @@ final class MisuseConnection {
         callback("a completion") {
             guard completions.first == completion else { return report("clause 5: completions came in another order") }
             completions.removeFirst()
-            // One that is closed before it is open sends what was written, and never opens to its user. No bytes are
-            // sent in any case.
+            // One that is closed before it is open sends what was written, and never opens to its user; so does one
+            // that its pipe's target closes. No bytes are sent in any case.
             let isSent = result == .sent && alive?.bytesWritten ?? 0 > 0
-            if isSent, !isOpened, !called.contains(.close) { report("a write was completed before onOpen") }
+            let mayBeClosed = called.contains(.close) || isPiped
+            if isSent, !isOpened, !mayBeClosed { report("a write was completed before onOpen") }
         }
     }
 

@@ -19,7 +19,8 @@ final class MisusePeer {
     private(set) var isBroken = false
     /// With RST, which a Unix socket does not have.
     private(set) var hasReset = false
-    private var listener: MisuseListener?
+    /// Whom it has connected to.
+    private(set) var listener: MisuseListener?
     let isUnix: Bool
     weak var connection: MisuseConnection? {
         didSet { forgetName() }
@@ -35,7 +36,6 @@ final class MisusePeer {
 
     func forgetName() { port = nil }
 
-    /// Whom it has connected to.
     func connects(to listener: MisuseListener?) { self.listener = listener }
 
     /// A client that a listener has room for is accepted.
@@ -44,7 +44,7 @@ final class MisusePeer {
         return "peer \(number) is not accepted"
     }
 
-    /// Its name, by which the connection that a listener accepts is told, until it is; the kernel gives it to others
+    /// Its name, by which the connection that its listener accepts is told, until it is; the kernel gives it to others
     /// afterwards.
     private(set) var port: Int?
 
