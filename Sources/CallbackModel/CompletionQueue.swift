@@ -55,20 +55,15 @@ extension Connection {
     public func write(
         _ bytes: Span<UInt8>, completion: @escaping (WriteResult) -> Void
     ) -> WriteStatus {
-        guard output == .open else { return .closed }
-        // Registered first, since the write itself may already owe it.
-        needRare().completions.append(end: acceptedByteCount + UInt64(bytes.count), completion)
-        watch.insert(.completions)
-        let status = write(bytes)
-        if status == .closed { needRare().completions.removeLast() }
-        if bufferedByteCount == 0, output == .open { putOffDelivery() }
-        return status
+        guard expect(bytes.count, completion) else { return .closed }
+        return expected(write(bytes))
     }
 
     /// The same for an array.
     @discardableResult
     public func write(_ bytes: [UInt8], completion: @escaping (WriteResult) -> Void) -> WriteStatus {
-        write(bytes.span, completion: completion)
+        guard expect(bytes.count, completion) else { return .closed }
+        return expected(write(bytes))
     }
 
     /// The same for the UTF-8 bytes of a string.
@@ -80,11 +75,19 @@ extension Connection {
     /// The same for several pieces; `completion` runs once, for all of them.
     @discardableResult
     public func write(_ pieces: [[UInt8]], completion: @escaping (WriteResult) -> Void) -> WriteStatus {
-        guard output == .open else { return .closed }
-        let end = acceptedByteCount + pieces.reduce(0) { $0 + UInt64($1.count) }
-        needRare().completions.append(end: end, completion)
+        guard expect(pieces.reduce(0) { $0 + $1.count }, completion) else { return .closed }
+        return expected(write(pieces))
+    }
+
+    /// Registers the completion of so many bytes, before they are written, since the write itself may already owe it.
+    private func expect(_ count: Int, _ completion: @escaping (WriteResult) -> Void) -> Bool {
+        guard output == .open else { return false }
+        needRare().completions.append(end: acceptedByteCount + UInt64(count), completion)
         watch.insert(.completions)
-        let status = write(pieces)
+        return true
+    }
+
+    private func expected(_ status: WriteStatus) -> WriteStatus {
         if status == .closed { needRare().completions.removeLast() }
         if bufferedByteCount == 0, output == .open { putOffDelivery() }
         return status

@@ -122,7 +122,7 @@ extension Connection {
         if let race = rare?.race { race.lost(self, reason) }
         listener?.connectionCloses(reason)
         core.noteEvent()
-        if let onClose { core.perform(.close) { onClose(self, reason) } }
+        if let closeCallback { core.perform(.close) { closeCallback(self, reason) } }
         // Not before: until here the user may lay a pipe.
         cutPipes(reason)
         let listener = self.listener
@@ -144,19 +144,22 @@ extension Connection {
     }
 
     func release() {
-        releaseCallbacks()
         lifecycle = .closed
+        releaseCallbacks()
         listener = nil
         // Last: the loop's reference may be the only one.
         core.remove(self)
     }
 
     private func releaseCallbacks() {
-        onData = nil
-        onClose = nil
-        drainCallback = nil
+        setDataCallback(nil)
+        // Let go of at the end, since what they captured may look at the connection as it goes.
+        let old = (closeCallback, drainCallback, rare)
         let unsent = bytesUnsent
+        closeCallback = nil
+        drainCallback = nil
         rare = nil
         bytesUnsent = unsent
+        withExtendedLifetime(old) {}
     }
 }

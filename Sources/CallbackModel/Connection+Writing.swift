@@ -10,8 +10,8 @@ extension Connection {
         writeFast(self, bytes)
     }
 
-    /// The same for an array. Of a large one nothing is copied: what the kernel does not take at once is kept by
-    /// reference, so that a message to many connections is in memory once, however many of them are slow.
+    /// The same for an array. One of 1 KiB and more is not copied but kept by reference where it has to wait, unless it
+    /// is laid behind smaller pieces: so a message to many connections is in memory once, however slow they are.
     @discardableResult
     public func write(_ bytes: [UInt8]) -> WriteStatus {
         bytes.count < Self.leastKept ? write(bytes.span) : writeKept(bytes)
@@ -20,10 +20,10 @@ extension Connection {
     /// 1 KiB: less is copied, which costs about as much as a reference and its place in a queue.
     static let leastKept = 1024
 
-    /// Whether a queue keeps `array` for the sake of so many of its bytes; of a long one that is nearly sent it would
-    /// keep more than is queued.
+    /// Whether a queue keeps `array` for the sake of so many of its bytes. Of a long one that is nearly sent, or whose
+    /// memory is mostly unused, it would keep more than it counts.
     package static func isKept(_ count: Int, of array: [UInt8]) -> Bool {
-        count >= max(leastKept, array.count / 2)
+        count >= max(leastKept, array.capacity / 2)
     }
 
     /// The same for the UTF-8 bytes of a string.
@@ -56,6 +56,7 @@ extension Connection {
     /// The way of large pieces, of bytes behind a queue, of writes outside of callbacks and of a full batch.
     fileprivate func writeSlowly(_ bytes: Span<UInt8>) -> WriteStatus {
         guard output == .open else { return .closed }
+        if bytes.isEmpty { return bufferedByteCount < Int(highWaterMark) ? .flowing : saturate() }
         if belongsInBatch(bytes.count) {
             // The batch is full.
             core.flushAll()
@@ -67,10 +68,8 @@ extension Connection {
             core.flushBatch(of: self)
         }
         guard output == .open else { return .closed }
-        if !bytes.isEmpty {
-            acceptedByteCount &+= UInt64(bytes.count)
-            handOver(bytes)
-        }
+        acceptedByteCount &+= UInt64(bytes.count)
+        handOver(bytes)
         return handedOverStatus
     }
 

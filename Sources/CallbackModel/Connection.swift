@@ -7,6 +7,9 @@
 @safe public final class Connection {
     // MARK: Callbacks
 
+    // A closed connection takes none: it would never run, and never be released if it captured the connection. An old
+    // one is let go of when the new one stands: what it captured may come back to this property as it goes.
+
     /// Bytes from the peer, never none of them, in order, however the peer had cut them.
     ///
     /// The span is the loop's read buffer, lent for the call. Without this callback, bytes are read and dropped.
@@ -15,45 +18,69 @@
         set {
             core.assertThread("Connection.onData")
             guard lifecycle != .closed else { return }
-            if core.isDelivering(to: self) {
-                needRare().nextOnData = newValue
-                watch.insert(.replaced)
-            } else {
-                setDataCallback(newValue)
-            }
+            guard core.isDelivering(to: self) else { return setDataCallback(newValue) }
+            let old = rare?.nextOnData
+            needRare().nextOnData = newValue
+            watch.insert(.replaced)
+            withExtendedLifetime(old) {}
         }
     }
 
     /// The connection that this side began is open, and nothing has been read yet. Runs at most once, first.
     public var onOpen: ((Connection) -> Void)? {
         get { rare?.onOpen }
-        set { if lifecycle != .closed { needRare().onOpen = newValue } }
+        set {
+            guard lifecycle != .closed else { return }
+            let old = onOpen
+            needRare().onOpen = newValue
+            withExtendedLifetime(old) {}
+        }
     }
 
     /// The connection is closed and its descriptor with it. Runs exactly once, last.
     public var onClose: ((Connection, CloseReason) -> Void)? {
-        // It would never run, and never be released if it captured the connection.
-        didSet { if lifecycle == .closed { onClose = nil } }
+        get { closeCallback }
+        set {
+            guard lifecycle != .closed else { return }
+            let old = closeCallback
+            closeCallback = newValue
+            withExtendedLifetime(old) {}
+        }
     }
 
     /// The peer has sent FIN and all its data was delivered. Runs at most once. Unless
     /// ``Options/allowsHalfOpen`` is set, the connection then ends itself after its queue is flushed.
     public var onEnd: ((Connection) -> Void)? {
         get { rare?.onEnd }
-        set { if lifecycle != .closed { needRare().onEnd = newValue } }
+        set {
+            guard lifecycle != .closed else { return }
+            let old = onEnd
+            needRare().onEnd = newValue
+            withExtendedLifetime(old) {}
+        }
     }
 
     /// After a write answered ``WriteStatus/saturated``: the queue has fallen to the low water mark. Runs once
     /// for each time the high water mark was reached, also after ``end()``, but not after ``close()``.
     public var onDrain: ((Connection) -> Void)? {
         get { drainCallback }
-        set { if lifecycle != .closed { drainCallback = newValue } }
+        set {
+            guard lifecycle != .closed else { return }
+            let old = onDrain
+            drainCallback = newValue
+            withExtendedLifetime(old) {}
+        }
     }
 
     /// A time-out of ``Options/timeouts`` has passed. Without this callback the connection closes.
     public var onTimeout: ((Connection, TimeoutKind) -> TimeoutAction)? {
         get { rare?.onTimeout }
-        set { if lifecycle != .closed { needRare().onTimeout = newValue } }
+        set {
+            guard lifecycle != .closed else { return }
+            let old = onTimeout
+            needRare().onTimeout = newValue
+            withExtendedLifetime(old) {}
+        }
     }
 
     /// What few connections have, allocated when first set, so that the others do not pay for it.
@@ -85,6 +112,7 @@
 
     /// `onData`, or a callback that does nothing: never nil, so that calling it asks for nothing.
     @safe @exclusivity(unchecked) private var dataCallback = DataCallback(body: { _, _ in })
+    var closeCallback: ((Connection, CloseReason) -> Void)?
     /// Not in `Rare`: every server that heeds `.saturated` sets it.
     var drainCallback: ((Connection) -> Void)?
 
@@ -324,15 +352,12 @@ extension Connection {
         setDataCallback(next)
     }
 
-    private func setDataCallback(_ body: ((Connection, Span<UInt8>) -> Void)?) {
+    func setDataCallback(_ body: ((Connection, Span<UInt8>) -> Void)?) {
         // Not with `map` or `??`: passing a closure through a generic wraps it in another one.
-        if let body {
-            hasDataCallback = true
-            dataCallback = DataCallback(body: body)
-        } else {
-            hasDataCallback = false
-            dataCallback = DataCallback(body: { _, _ in })
-        }
+        hasDataCallback = body != nil
+        var callback = if let body { DataCallback(body: body) } else { DataCallback(body: { _, _ in }) }
+        // The old one dies with `callback`, when the new one stands: what it captured may set another as it goes.
+        swap(&dataCallback, &callback)
     }
 
     /// The engine calls this when a read gave 0: the peer's FIN, behind all its data.

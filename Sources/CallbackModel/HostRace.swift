@@ -158,7 +158,7 @@ func interleaved(_ addresses: [SocketAddress]) -> [SocketAddress] {
         guard let elected, connection.lifecycle != .closing, connection.lifecycle != .closed else { return }
         winner = elected
         connection.setQueuedByteCount(0)
-        if !queue.isEmpty { connection.handOver(queue.span) }
+        if !queue.isEmpty { connection.handOver(keeping: queue) }
         if isFinishing { elected.finish() }
         queue = []
         // Closed before it was open, and the kernel has taken everything.
@@ -176,6 +176,10 @@ func interleaved(_ addresses: [SocketAddress]) -> [SocketAddress] {
         if let winner { return winner.send(bytes) }
         unsafe bytes.withUnsafeBufferPointer { unsafe queue.append(contentsOf: $0) }
         return queue.count
+    }
+
+    override func send(keeping bytes: [UInt8]) -> Int {
+        winner?.send(keeping: bytes) ?? send(bytes.span)
     }
 
     override func finish() {

@@ -4,7 +4,7 @@
 /// once when the `EventLoop` is let go, so no cycle outlives the loop.
 @safe package final class LoopCore {
     package let driver: LoopDriver
-    /// Unchecked: what its methods call (drivers, which run no callback) never comes back to it.
+    /// Unchecked: its methods call nobody who could come back to it.
     @safe @exclusivity(unchecked) var batch = WriteBatch()
     let timeouts = TimeoutQueue()
 

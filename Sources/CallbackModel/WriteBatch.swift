@@ -7,7 +7,8 @@ internal import Glibc
 /// connections are parked. If a run cannot grow where it is, it is moved to the end of the buffer, so that it stays one.
 ///
 /// What a callback passes on as it got it is not even copied: the run is then the part of the loop's read buffer where
-/// the bytes are, which stay there until the callback has returned. Nor is a large array, which is kept instead.
+/// the bytes are, which stay there until the callback has returned. Nor is a large array that is all its connection has
+/// written, which is kept instead.
 ///
 /// It sends nothing itself: `LoopCore` takes the runs out and hands them over. A struct in it, not a class: a message
 /// would otherwise touch a retain count twice.
@@ -47,7 +48,7 @@ internal import Glibc
     private var start: UnsafePointer<UInt8>
     private var count = 0
 
-    /// Each has its place in its owner's `batchIndex`. One run a connection, so it is as long as they are many.
+    /// Each has its place in its owner's `batchIndex`: at most as many as there are connections.
     private var parked: [Run] = []
 
     /// The array of which runs consist that begin where its bytes do; empty if there is none.
@@ -147,7 +148,7 @@ internal import Glibc
     }
 
     /// Whether `run` is what is kept.
-    func isKept(_ run: Run) -> Bool { unsafe isKept(run.start) }
+    func isKept(_ run: Run) -> Bool { unsafe isKept(run.start) && run.count == kept.count }
 
     /// Opens the run of `connection`; false if it has none.
     private mutating func open(_ connection: Connection) -> Bool {

@@ -11,8 +11,10 @@ internal import CLibuv
 
     /// 64 KiB: small pieces behind a queue share chunks of this size.
     private static let chunkSize = 64 * 1024
-    /// As many chunks as one `uv_write` takes: 16 × 64 KiB keep a system call busy.
-    private static let chunksPerWrite = 16
+    /// 1 MiB keeps a system call busy.
+    private static let bytesPerWrite = 1 << 20
+    /// IOV_MAX: libuv would make a system call for each so many.
+    private static let chunksPerWrite = 1_024
 
     @safe private struct Chunk {
         private(set) var count = 0
@@ -20,7 +22,7 @@ internal import CLibuv
         // Allocated in `init`, given back in `deallocate`; or the bytes of an array.
         private let base: UnsafeMutablePointer<UInt8>
         /// They stay where they are for as long as it is here: who writes to another reference of it gets a copy.
-        private let kept: [UInt8]?
+        private var kept: [UInt8]?
 
         init(capacity: Int) {
             self.capacity = capacity
@@ -49,13 +51,18 @@ internal import CLibuv
             unsafe uv_buf_t(base: UnsafeMutableRawPointer(base).assumingMemoryBound(to: CChar.self), len: count)
         }
 
-        func deallocate() {
+        var room: Int { capacity - count }
+
+        mutating func deallocate() {
             if kept == nil { unsafe base.deallocate() }
+            kept = nil
         }
     }
 
     private var chunks: [Chunk] = []
-    /// How many chunks at the front libuv is writing; it must not see them move or grow.
+    /// How many at the front are written; removed when they are half, so that each costs constant time.
+    private var written = 0
+    /// How many of the next ones libuv is writing; it must not see them move or grow.
     private var inFlight = 0
     private let request = UnsafeMutablePointer<uv_write_t>.allocate(capacity: 1)
 
@@ -64,27 +71,26 @@ internal import CLibuv
     }
 
     deinit {
-        for chunk in chunks { chunk.deallocate() }
+        for index in written..<chunks.count { chunks[index].deallocate() }
         unsafe request.deallocate()
     }
 
-    var isEmpty: Bool { chunks.isEmpty }
+    var isEmpty: Bool { written == chunks.count }
 
     /// Bytes that are not yet in libuv's hands.
     private(set) var waitingByteCount = 0
 
-    /// Puts `bytes` behind what is here: a copy, unless they are enough of `array`'s that it is kept for them.
+    /// Puts `bytes` behind what is here: a copy, unless they are enough of `array`'s that it is kept for them. Where the
+    /// last chunk has room for all of them they are copied, or each small piece between arrays would have a chunk.
     func append(_ bytes: Span<UInt8>, of array: [UInt8]?) {
         waitingByteCount += bytes.count
-        if let array, Connection.isKept(bytes.count, of: array) {
+        let last = chunks.count - 1
+        let room = last >= written + inFlight ? chunks[last].room : 0
+        if let array, room < bytes.count, Connection.isKept(bytes.count, of: array) {
             return chunks.append(Chunk(keeping: bytes, of: array))
         }
-        var rest = bytes
-        if chunks.count > inFlight, let last = chunks.indices.last {
-            let room = min(chunks[last].capacity - chunks[last].count, rest.count)
-            chunks[last].append(rest.extracting(first: room))
-            rest = rest.extracting(droppingFirst: room)
-        }
+        if room > 0 { chunks[last].append(bytes.extracting(first: room)) }
+        let rest = bytes.extracting(droppingFirst: room)
         guard !rest.isEmpty else { return }
         var chunk = Chunk(capacity: max(Self.chunkSize, rest.count))
         chunk.append(rest)
@@ -95,18 +101,27 @@ internal import CLibuv
     func write(
         to stream: UnsafeMutablePointer<uv_stream_t>, _ done: @escaping uv_write_cb
     ) -> CInt {
-        inFlight = min(chunks.count, Self.chunksPerWrite)
+        var buffers = unsafe [uv_buf_t]()
+        var count = 0
+        for chunk in chunks[written...].prefix(Self.chunksPerWrite) where count < Self.bytesPerWrite {
+            unsafe buffers.append(chunk.buffer)
+            count += chunk.count
+        }
+        unsafe inFlight = buffers.count
+        waitingByteCount -= count
         // Retain 2, released by the `takeRetainedValue` in `done`.
         unsafe request.pointee.data = Unmanaged.passRetained(self).toOpaque()
-        let buffers = unsafe chunks[..<inFlight].map { unsafe $0.buffer }
-        waitingByteCount = chunks[inFlight...].reduce(0) { $0 + $1.count }
         return unsafe uv_write(request, stream, buffers, CUnsignedInt(inFlight), done)
     }
 
     /// libuv is through with what it was given.
     func wrote() {
-        for chunk in chunks[..<inFlight] { chunk.deallocate() }
-        chunks.removeFirst(inFlight)
+        for index in written..<written + inFlight { chunks[index].deallocate() }
+        written += inFlight
         inFlight = 0
+        if written * 2 > chunks.count {
+            chunks.removeFirst(written)
+            written = 0
+        }
     }
 }

@@ -8,8 +8,10 @@ internal import Glibc
 @safe struct WriteQueue: ~Copyable {
     /// 64 KiB: small pieces share blocks of this size; a larger piece has a block of its own.
     private static let blockSize = 64 * 1024
-    /// So many blocks go into one system call: 1 MiB keeps it busy, and IOV_MAX is far (writev(2)).
-    private static let blocksPerCall = 16
+    /// 1 MiB keeps a system call busy.
+    private static let bytesPerCall = 1 << 20
+    /// IOV_MAX, the most that one call takes (writev(2)).
+    private static let blocksPerCall = 1_024
 
     @safe private struct Block {
         // Allocated in `makeBlock`, given back in `deallocate`; or the bytes of an array.
@@ -20,24 +22,30 @@ internal import Glibc
         /// They stay where they are for as long as it is here: who writes to another reference of it gets a copy.
         var kept: [UInt8]?
 
-        func deallocate() {
+        mutating func deallocate() {
             if kept == nil { unsafe base.deallocate() }
+            kept = nil
         }
     }
 
     private var blocks: [Block] = []
+    /// How many at the front are sent; removed when they are half, so that each costs constant time.
+    private var finished = 0
     private(set) var byteCount = 0
 
     var isEmpty: Bool { byteCount == 0 }
 
     deinit {
-        for block in blocks { block.deallocate() }
+        // Those that are sent hold nothing any more.
+        for block in blocks[finished...] where block.kept == nil { unsafe block.base.deallocate() }
     }
 
-    /// Puts `bytes` behind what is here: a copy, unless they are enough of `array`'s that it is kept for them.
+    /// Puts `bytes` behind what is here: a copy, unless they are enough of `array`'s that it is kept for them. Where the
+    /// last block has room for all of them they are copied, or each small piece between arrays would have a block.
     mutating func append(_ bytes: Span<UInt8>, of array: [UInt8]?) {
         byteCount += bytes.count
-        if let array, Connection.isKept(bytes.count, of: array) {
+        let room = finished == blocks.count ? 0 : blocks[blocks.count - 1].capacity - blocks[blocks.count - 1].end
+        if let array, room < bytes.count, Connection.isKept(bytes.count, of: array) {
             let base = unsafe bytes.withUnsafeBufferPointer { unsafe $0.baseAddress.unsafelyUnwrapped }
             return unsafe blocks.append(
                 Block(base: .init(mutating: base), capacity: bytes.count, end: bytes.count, kept: array))
@@ -45,7 +53,7 @@ internal import Glibc
         unsafe bytes.withUnsafeBufferPointer { source in
             var position = 0
             while position < source.count {
-                if blocks.isEmpty || blocks[blocks.count - 1].end == blocks[blocks.count - 1].capacity {
+                if finished == blocks.count || blocks[blocks.count - 1].end == blocks[blocks.count - 1].capacity {
                     blocks.append(Self.makeBlock(for: source.count - position))
                 }
                 let last = blocks.count - 1
@@ -65,11 +73,14 @@ internal import Glibc
 
     /// One system call with the front of the queue: how many bytes have left, or a negative errno.
     mutating func send(to descriptor: Int32) -> Int {
-        let sent = unsafe withUnsafeTemporaryAllocation(of: iovec.self, capacity: Self.blocksPerCall) { pieces in
-            let count = min(blocks.count, Self.blocksPerCall)
-            for index in 0..<count {
-                let block = blocks[index]
-                unsafe pieces[index] = iovec(iov_base: block.base + block.start, iov_len: block.end - block.start)
+        let most = min(blocks.count - finished, Self.blocksPerCall)
+        let sent = unsafe withUnsafeTemporaryAllocation(of: iovec.self, capacity: most) { pieces in
+            var (count, size) = (0, 0)
+            while count < most, size < Self.bytesPerCall {
+                let block = blocks[finished + count]
+                unsafe pieces[count] = iovec(iov_base: block.base + block.start, iov_len: block.end - block.start)
+                size += block.end - block.start
+                count += 1
             }
             return unsafe Kernel.send(descriptor, UnsafeMutableBufferPointer(rebasing: pieces[..<count]))
         }
@@ -80,7 +91,6 @@ internal import Glibc
     private mutating func removeFront(_ count: Int) {
         byteCount -= count
         var left = count
-        var finished = 0
         while left > 0 {
             let size = blocks[finished].end - blocks[finished].start
             if left < size {
@@ -91,6 +101,9 @@ internal import Glibc
             blocks[finished].deallocate()
             finished += 1
         }
-        blocks.removeFirst(finished)
+        if finished * 2 > blocks.count {
+            blocks.removeFirst(finished)
+            finished = 0
+        }
     }
 }

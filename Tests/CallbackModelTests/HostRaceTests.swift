@@ -69,6 +69,17 @@ import Testing
         #expect(interleaved([a, b, four1, four2]) == [a, four1, b, four2])
     }
 
+    @Test func `large arrays go to the winner as they are, and what waited for it too`() throws {
+        let race = try Race(loop)
+        race.connection.write([UInt8](repeating: 1, count: 2_000))
+        driver.answer(.success([six1]))
+        stream(0).opened()
+        race.connection.write([UInt8](repeating: 2, count: 3_000))
+        #expect(stream(0).kept.map(\.count) == [2_000, 3_000])
+        race.connection.reset()
+        driver.turn()
+    }
+
     @Test func `the first that answers is kept, and no other is tried`() throws {
         let race = try Race(loop)
         driver.answer(.success([six1, six2, four1]))

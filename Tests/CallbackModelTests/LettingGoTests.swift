@@ -15,3 +15,81 @@ import Testing
         #expect(!driver.isAskedTooLate)
     }
 }
+
+/// What a callback has captured may come back to the connection as it goes.
+@Suite struct `Letting go of callbacks` {
+    private let driver = ScriptedLoop()
+    private let loop: EventLoop
+
+    init() { loop = EventLoop(driver: driver) }
+
+    /// Sets every callback when it is let go of.
+    private final class Meddler {
+        private unowned let connection: Connection
+        private let gone: () -> Void
+
+        init(_ connection: Connection, _ gone: @escaping () -> Void) {
+            self.connection = connection
+            self.gone = gone
+        }
+
+        deinit {
+            connection.onData = { _, _ in }
+            connection.onOpen = { _ in }
+            connection.onEnd = { _ in }
+            connection.onDrain = { _ in }
+            connection.onTimeout = { _, _ in .keep }
+            connection.onClose = { _, _ in }
+            connection.write("gone")
+            gone()
+        }
+    }
+
+    private static let setters: [@Sendable (Connection, AnyObject?) -> Void] = [
+        { connection, object in connection.onData = { _, _ in withExtendedLifetime(object) {} } },
+        { connection, object in connection.onOpen = { _ in withExtendedLifetime(object) {} } },
+        { connection, object in connection.onEnd = { _ in withExtendedLifetime(object) {} } },
+        { connection, object in connection.onDrain = { _ in withExtendedLifetime(object) {} } },
+        { connection, object in connection.onTimeout = { _, _ in withExtendedLifetime(object) { .keep } } },
+        { connection, object in connection.onClose = { _, _ in withExtendedLifetime(object) {} } },
+    ]
+
+    private enum Moment: CaseIterable { case outside, inOnData, atClose }
+
+    @Test(arguments: 0..<6, Moment.allCases)
+    private func `that set others as they go`(callback: Int, moment: Moment) {
+        let set = Self.setters[callback]
+        let (connection, stream) = driver.connect()
+        var gone = 0
+        switch moment {
+        case .outside:
+            set(connection, Meddler(connection) { gone += 1 })
+            set(connection, nil)
+            #expect(gone == 1)
+        case .inOnData where callback == 0:
+            connection.onData = { [meddler = Meddler(connection) { gone += 10 }] connection, _ in
+                withExtendedLifetime(meddler) {}
+                // What is set first waits, and is let go of by the second.
+                set(connection, Meddler(connection) { gone += 1 })
+                set(connection, nil)
+                #expect(gone == 1)
+            }
+            stream.received([1, 2, 3].span)
+            #expect(gone == 11)
+        case .inOnData:
+            set(connection, Meddler(connection) { gone += 1 })
+            connection.onData = { connection, _ in
+                set(connection, nil)
+                #expect(gone == 1)
+            }
+            stream.received([1, 2, 3].span)
+        case .atClose:
+            set(connection, Meddler(connection) { gone += 1 })
+        }
+        connection.reset()
+        driver.turn()
+        #expect(gone > 0)
+        #expect(connection.onData == nil && connection.onOpen == nil && connection.onEnd == nil)
+        #expect(connection.onDrain == nil && connection.onTimeout == nil && connection.onClose == nil)
+    }
+}

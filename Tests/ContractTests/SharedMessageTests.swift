@@ -3,38 +3,55 @@ import Glibc
 import TestSupport
 import Testing
 
-/// A message that goes to many is in memory once, however many of them are slow.
+/// A message that goes to many is in memory once, however many of them are slow. In processes of their own, whose memory
+/// nobody else changes.
 @Suite(.timeLimit(.minutes(20)))
 struct `One message to many` {
-    /// In a process of its own, whose memory nobody else changes.
     @Test(arguments: Engine.allCases)
     func `is stored once, and is what it was when it was written`(engine: Engine) async {
         await #expect(processExitsWith: .success) { [engine] in
             let crowd = try Crowd(engine, count: 64)
-            let size = 1 << 20
-            // First a small one, so that the message is queued behind a copy, or is the first in the queue.
-            for (connection, _) in crowd.members.prefix(32) { connection.write([UInt8](repeating: 7, count: 300_000)) }
-            var message = pseudoRandomBytes(count: size, seed: 1)
-            let original = message
-            let before = try residentBytes()
-            for (connection, _) in crowd.members { connection.write(message) }
+            // Small ones first, so that the message is queued behind a copy, or is the first in the queue.
+            let (before, size) = (300_001, 1 << 20)
+            for (connection, _) in crowd.members.prefix(32) { connection.write(letters(before, "b").span) }
+            let resident = try residentBytes()
+            crowd.write(size)
             let queued = crowd.members.reduce(0) { $0 + $1.0.bufferedByteCount }
             try #require(queued > crowd.members.count * size / 2)
-            let growth = try residentBytes() - before
+            let growth = try residentBytes() - resident
             #expect(growth < queued / 4, "\(queued) bytes are queued")
-            // The writer's own from here on.
-            for index in message.indices { message[index] = 0xEE }
+            // Where it is there would now be others, if nobody kept it.
+            let others = (0..<8).map { _ in letters(size, "o") }
             let peers = crowd.members.map(\.1)
             let received = onThread {
-                try peers.enumerated().allSatisfy { index, peer in
-                    if index < 32 { _ = try peer.receive(exactly: 300_000) }
-                    let bytes = try peer.receive(exactly: size)
-                    return memcmp(bytes, original, size) == 0
+                let (small, large) = (letters(before, "b"), letters(size, "m"))
+                return try peers.enumerated().allSatisfy { index, peer in
+                    let isBehind = try index >= 32 || isEqual(peer.receive(exactly: before), small)
+                    return try isBehind && isEqual(peer.receive(exactly: size), large)
                 }
             }
             try crowd.loop.run(until: { received.isFinished })
             #expect(try received.value(timeLimit: .seconds(1)))
-            withExtendedLifetime(message) {}
+            withExtendedLifetime(others) {}
+        }
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `costs no more memory than a copy, with small pieces between or unused room behind`(engine: Engine) async {
+        await #expect(processExitsWith: .success) { [engine] in
+            let crowd = try Crowd(engine, count: 2)
+            for ((connection, _), isTrimmed) in zip(crowd.members, [false, true]) {
+                connection.write(letters(1 << 20, "b").span)
+                let (resident, queued) = (try residentBytes(), connection.bufferedByteCount)
+                for _ in 0..<2_000 {
+                    var frame = letters(isTrimmed ? 1 << 18 : 1_024, "m")
+                    frame.removeLast(frame.count - 1_024)
+                    if !isTrimmed { connection.write("0123456789") }
+                    connection.write(frame)
+                }
+                let growth = try residentBytes() - resident
+                #expect(growth < 2 * (connection.bufferedByteCount - queued), "\(isTrimmed): \(growth)")
+            }
         }
     }
 
@@ -52,7 +69,19 @@ struct `One message to many` {
                 members.append((try loop.adopt(connected: ends[0]), PlainClient(adopting: ends[1])))
             }
         }
+
+        /// One array to all. Nobody else has it when this returns.
+        func write(_ size: Int) {
+            let message = letters(size, "m")
+            for (index, (connection, _)) in members.enumerated() {
+                if index.isMultiple(of: 2) { connection.write(message) } else { connection.write(message) { _ in } }
+            }
+        }
     }
+}
+
+private func letters(_ count: Int, _ letter: Unicode.Scalar) -> [UInt8] {
+    [UInt8](repeating: UInt8(ascii: letter), count: count)
 }
 
 /// `EventLoop.Options.readBufferSize`.
