@@ -11,7 +11,8 @@ extension Connection {
     }
 
     /// The same for an array. One of 1 KiB and more is not copied but kept by reference where it has to wait, unless it
-    /// is laid behind smaller pieces: so a message to many connections is in memory once, however slow they are.
+    /// is laid behind smaller pieces or most of its memory need not wait: so a message to many connections is in memory
+    /// once, however slow they are.
     @discardableResult
     public func write(_ bytes: [UInt8]) -> WriteStatus {
         bytes.count < Self.leastKept ? write(bytes.span) : writeKept(bytes)

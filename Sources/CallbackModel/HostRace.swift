@@ -154,13 +154,13 @@ func interleaved(_ addresses: [SocketAddress]) -> [SocketAddress] {
 
     /// Gives what was queued to the driver that has won. It tells the connection directly.
     func begin(for connection: Connection) {
+        defer { queue = [] }
         // `onOpen` may have ended it.
         guard let elected, connection.lifecycle != .closing, connection.lifecycle != .closed else { return }
         winner = elected
         connection.setQueuedByteCount(0)
         if !queue.isEmpty { connection.handOver(keeping: queue) }
         if isFinishing { elected.finish() }
-        queue = []
         // Closed before it was open, and the kernel has taken everything.
         if connection.lifecycle == .flushing, connection.bufferedByteCount == 0 { connection.closeDriver() }
     }

@@ -5,20 +5,40 @@ public final class Listener {
     /// The address the kernel bound; a port of 0 has become the port it chose.
     public let localAddress: SocketAddress
 
+    // A closed listener takes no callback, and an old one is let go of when the new one stands, as with a connection.
+
     /// Clients were turned away. Runs once per wake-up in which that happened, with the exact count.
     public var onShed: ((Listener, Shed) -> Void)? {
-        // Here and below: it would never run, and never be released if it captured the listener.
-        didSet { if state == .closed { onShed = nil } }
+        get { callbacks.onShed }
+        set { change { $0.onShed = newValue } }
     }
 
     /// Accepting failed for a reason other than limits; it is tried again after a pause of 10 ms, doubling to 1 s.
     public var onError: ((Listener, IOError) -> Void)? {
-        didSet { if state == .closed { onError = nil } }
+        get { callbacks.onError }
+        set { change { $0.onError = newValue } }
     }
 
     /// The socket is closed. Runs once, after ``close()``; the callbacks are released then.
     public var onClose: ((Listener) -> Void)? {
-        didSet { if state == .closed { onClose = nil } }
+        get { callbacks.onClose }
+        set { change { $0.onClose = newValue } }
+    }
+
+    private struct Callbacks {
+        var onConnection: ((Connection) -> Void)?
+        var onShed: ((Listener, Shed) -> Void)?
+        var onError: ((Listener, IOError) -> Void)?
+        var onClose: ((Listener) -> Void)?
+    }
+
+    private var callbacks: Callbacks
+
+    private func change(_ change: (inout Callbacks) -> Void) {
+        guard state != .closed else { return }
+        let old = callbacks
+        change(&callbacks)
+        withExtendedLifetime(old) {}
     }
 
     /// How many connections of this listener are open.
@@ -30,7 +50,6 @@ public final class Listener {
     private let core: LoopCore
     private let driver: ListenerDriver
     private let connectionOptions: Connection.SharedOptions
-    private var onConnection: ((Connection) -> Void)?
     private var state = State.accepting
     /// The pause after the next failure, in milliseconds.
     private var backOff = Listener.shortestBackOff
@@ -68,7 +87,7 @@ public final class Listener {
         self.core = core
         self.options = options
         self.driver = driver
-        self.onConnection = onConnection
+        callbacks = Callbacks(onConnection: onConnection)
         localAddress = driver.localAddress
         connectionOptions = Connection.SharedOptions(options.connection)
         driver.listener = self
@@ -181,7 +200,7 @@ public final class Listener {
 
     /// A client, connected to `stream`.
     package func accepted(_ stream: StreamDriver, remoteAddress: SocketAddress) {
-        guard let onConnection else { return stream.close(resetting: true) }
+        guard let onConnection = callbacks.onConnection else { return stream.close(resetting: true) }
         backOff = Self.shortestBackOff
         let connection = Connection(
             core: core, driver: stream, listener: self, remoteAddress: remoteAddress, options: connectionOptions)
@@ -215,8 +234,8 @@ public final class Listener {
     package func driverClosed() {
         core.noteEvent()
         if let onClose { core.perform(.close) { onClose(self) } }
-        abandonCallbacks()
         state = .closed
+        abandonCallbacks()
         letGoIfDone()
     }
 
@@ -248,10 +267,9 @@ public final class Listener {
     }
 
     private func abandonCallbacks() {
-        onConnection = nil
-        onShed = nil
-        onError = nil
-        onClose = nil
+        let old = callbacks
+        callbacks = Callbacks()
+        withExtendedLifetime(old) {}
     }
 }
 

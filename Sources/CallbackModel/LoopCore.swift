@@ -122,6 +122,8 @@
 
     /// Runs user code, then sends what it wrote. Every callback but `onData`'s fast path goes through here.
     func perform(_ kind: EventLoop.CallbackKind, _ callback: () -> Void) {
+        // Callbacks run only inside `run`; what is let go with the loop may have set one as it went.
+        guard !isShutDown else { return }
         let start = isTimed ? driver.nanoseconds : 0
         isPerforming = true
         callback()
@@ -238,7 +240,9 @@
 
     func warnOfCallbacks(longerThan threshold: Duration, _ body: @escaping (EventLoop.CallbackTime) -> Void) {
         counts.threshold = threshold
+        let old = counts.onSlow
         counts.onSlow = body
+        withExtendedLifetime(old) {}
         isTimed = true
     }
 
@@ -290,7 +294,9 @@
         pauseWatch = nil
         // Before the engine's driver goes, which they still ask for the time.
         for case .closed(let driver)? in deferred { driver.closed() }
+        let onSlow = counts.onSlow
         counts.onSlow = nil
+        withExtendedLifetime(onSlow) {}
         deferred = []
         driver.shutDown()
         assert(connections.isEmpty && listeners.isEmpty, "the engine has lost a `closed` call")

@@ -234,7 +234,8 @@ internal import Glibc
         let status = unsafe pending.write(to: handle) { request, status in
             unsafe LibuvStream.didWrite(request, status)
         }
-        // libuv refuses a write only for a handle that is closed or not connected, which this one is not.
+        // libuv refuses a write only for a handle that is closed or not connected, which this one is not, or for want of
+        // memory, which Swift would not survive either.
         precondition(status == 0, "uv_write: \(status)")
     }
 

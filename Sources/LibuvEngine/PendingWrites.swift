@@ -9,8 +9,9 @@ internal import CLibuv
     /// The stream to tell. It lives as long: libuv calls back for every write before it does for the close.
     unowned let stream: LibuvStream
 
-    /// 64 KiB: small pieces behind a queue share chunks of this size.
-    private static let chunkSize = 64 * 1024
+    /// 64 KiB: small pieces behind a queue share chunks of this size; behind an array, where the next array may follow,
+    /// of 4 KiB.
+    private static let (chunkSize, chunkSizeBehindArray) = (64 * 1024, 4 * 1024)
     /// 1 MiB keeps a system call busy.
     private static let bytesPerWrite = 1 << 20
     /// IOV_MAX: libuv would make a system call for each so many.
@@ -22,7 +23,7 @@ internal import CLibuv
         // Allocated in `init`, given back in `deallocate`; or the bytes of an array.
         private let base: UnsafeMutablePointer<UInt8>
         /// They stay where they are for as long as it is here: who writes to another reference of it gets a copy.
-        private var kept: [UInt8]?
+        private(set) var kept: [UInt8]?
 
         init(capacity: Int) {
             self.capacity = capacity
@@ -92,7 +93,8 @@ internal import CLibuv
         if room > 0 { chunks[last].append(bytes.extracting(first: room)) }
         let rest = bytes.extracting(droppingFirst: room)
         guard !rest.isEmpty else { return }
-        var chunk = Chunk(capacity: max(Self.chunkSize, rest.count))
+        let isBehindArray = chunks.last?.kept != nil
+        var chunk = Chunk(capacity: max(isBehindArray ? Self.chunkSizeBehindArray : Self.chunkSize, rest.count))
         chunk.append(rest)
         chunks.append(chunk)
     }

@@ -6,8 +6,9 @@ internal import Glibc
 ///
 /// Exists only while something is queued.
 @safe struct WriteQueue: ~Copyable {
-    /// 64 KiB: small pieces share blocks of this size; a larger piece has a block of its own.
-    private static let blockSize = 64 * 1024
+    /// 64 KiB: small pieces share blocks of this size; behind an array, where the next array may follow, of 4 KiB. A
+    /// larger piece has a block of its own.
+    private static let (blockSize, blockSizeBehindArray) = (64 * 1024, 4 * 1024)
     /// 1 MiB keeps a system call busy.
     private static let bytesPerCall = 1 << 20
     /// IOV_MAX, the most that one call takes (writev(2)).
@@ -54,7 +55,7 @@ internal import Glibc
             var position = 0
             while position < source.count {
                 if finished == blocks.count || blocks[blocks.count - 1].end == blocks[blocks.count - 1].capacity {
-                    blocks.append(Self.makeBlock(for: source.count - position))
+                    blocks.append(makeBlock(for: source.count - position))
                 }
                 let last = blocks.count - 1
                 let count = min(source.count - position, blocks[last].capacity - blocks[last].end)
@@ -66,8 +67,9 @@ internal import Glibc
         }
     }
 
-    private static func makeBlock(for count: Int) -> Block {
-        let capacity = max(blockSize, count)
+    private func makeBlock(for count: Int) -> Block {
+        let isBehindArray = blocks.last?.kept != nil
+        let capacity = max(isBehindArray ? Self.blockSizeBehindArray : Self.blockSize, count)
         return unsafe Block(base: .allocate(capacity: capacity), capacity: capacity)
     }
 

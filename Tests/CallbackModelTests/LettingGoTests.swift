@@ -27,10 +27,13 @@ import Testing
     private final class Meddler {
         private unowned let connection: Connection
         private let gone: () -> Void
+        /// Called by what it leaves behind.
+        private let called: () -> Void
 
-        init(_ connection: Connection, _ gone: @escaping () -> Void) {
+        init(_ connection: Connection, _ gone: @escaping () -> Void, called: @escaping () -> Void = {}) {
             self.connection = connection
             self.gone = gone
+            self.called = called
         }
 
         deinit {
@@ -39,8 +42,8 @@ import Testing
             connection.onEnd = { _ in }
             connection.onDrain = { _ in }
             connection.onTimeout = { _, _ in .keep }
-            connection.onClose = { _, _ in }
-            connection.write("gone")
+            connection.onClose = { [called] _, _ in called() }
+            connection.write("gone") { [called] _ in called() }
             gone()
         }
     }
@@ -91,5 +94,25 @@ import Testing
         #expect(gone > 0)
         #expect(connection.onData == nil && connection.onOpen == nil && connection.onEnd == nil)
         #expect(connection.onDrain == nil && connection.onTimeout == nil && connection.onClose == nil)
+    }
+
+    /// Callbacks run only inside `run`, also those that are set while the loop goes.
+    @Test(arguments: 0..<6)
+    func `that set others while the loop goes, which are not called`(callback: Int) {
+        let driver = ScriptedLoop()
+        var loop: EventLoop? = EventLoop(driver: driver)
+        #expect(loop != nil)
+        let (connection, _) = driver.connect()
+        var (gone, called) = (0, 0)
+        Self.setters[callback](
+            connection,
+            Meddler(connection) {
+                gone += 1
+            } called: {
+                called += 1
+            })
+        loop = nil
+        #expect(gone == 1 && called == 0)
+        #expect(connection.onClose == nil && connection.write("x") == .closed)
     }
 }

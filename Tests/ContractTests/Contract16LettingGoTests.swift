@@ -24,6 +24,46 @@ struct `Contract 16: letting go of a loop` {
         }
     }
 
+    /// What a callback has captured goes with it, and may come back to its owner as it goes.
+    @Test(arguments: Engine.allCases, [true, false])
+    func `callbacks may hold what sets them, cancels or closes as it goes`(engine: Engine, isLoopFirst: Bool) throws {
+        final class Meddler {
+            let goes: () -> Void
+            init(goes: @escaping () -> Void) { self.goes = goes }
+            deinit { goes() }
+        }
+        var (gone, called) = (0, 0)
+        var loop: EventLoop? = try EventLoop(engine: engine)
+        let listener = try #require(loop).listen(on: .ipv4("127.0.0.1", port: 0)) { _ in }
+        var watcher: EventLoop.SignalWatcher?
+        func meddle() {
+            gone += 1
+            listener.onShed = { _, _ in called += 1 }
+            listener.onError = { _, _ in called += 1 }
+            listener.onClose = { _ in called += 1 }
+            listener.close()
+            watcher?.cancel()
+        }
+        func capture(_ meddler: Meddler) throws {
+            listener.onShed = { _, _ in withExtendedLifetime(meddler) {} }
+            listener.onError = { _, _ in withExtendedLifetime(meddler) {} }
+            listener.onClose = { _ in withExtendedLifetime(meddler) {} }
+            watcher = try loop?.onSignal(.user2) { _ in withExtendedLifetime(meddler) {} }
+        }
+        try capture(Meddler(goes: meddle))
+        if isLoopFirst {
+            loop = nil
+            #expect(called == 0)
+        } else {
+            watcher?.cancel()
+            listener.close()
+            try loop?.run()
+        }
+        #expect(listener.onShed == nil && listener.onError == nil && listener.onClose == nil)
+        listener.onClose = { _ in called += 1 }
+        #expect(listener.onClose == nil && gone == 1 && called == 0)
+    }
+
     @Test(arguments: Engine.allCases)
     func `an object that outlives its loop is at rest, and takes every call`(engine: Engine) throws {
         var connection: Connection?

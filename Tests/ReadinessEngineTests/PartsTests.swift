@@ -58,7 +58,32 @@ import Testing
             try #require(sent > 0 || sent == -Int(EAGAIN))
             #expect(queue.byteCount == before - max(0, sent))
             if sent > 0 { received += try reader.receive(exactly: sent) }
+            // Behind what is sent already, until there were more than one call takes.
+            guard expected.count < 5_000_000 else { continue }
+            for seed in 0..<50 as Range<UInt64> {
+                let piece = pseudoRandomBytes(count: seed % 5 == 0 ? 100 : 1_024, seed: seed)
+                queue.append(piece.span, of: piece)
+                expected += piece
+            }
         }
-        #expect(received == expected)
+        #expect(received.count == expected.count && memcmp(received, expected, expected.count) == 0)
+    }
+
+    @Test func `a call takes a thousand pieces, or a MiB of them`() throws {
+        var ends: [Int32] = [-1, -1]
+        try #require(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0, &ends) == 0)
+        let reader = PlainClient(adopting: ends[1])
+        defer { close(ends[0]) }
+        var queue = WriteQueue()
+        for number in 0..<3_000 {
+            let piece = [UInt8](repeating: UInt8(number & 0xFF), count: 1_024)
+            queue.append(piece.span, of: piece)
+        }
+        // All that the socket has room for, in one call: far more than 16 pieces.
+        let sent = queue.send(to: ends[0])
+        #expect(sent > 100 * 1_024)
+        _ = try reader.receive(exactly: sent)
+        // The rest is let go of with the queue, half sent.
+        #expect(queue.byteCount == 3_000 * 1_024 - sent)
     }
 }

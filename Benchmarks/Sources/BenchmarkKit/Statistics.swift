@@ -46,6 +46,15 @@ package func median(_ values: [Double]) -> Double {
     return sorted.count.isMultiple(of: 2) ? (sorted[middle - 1] + sorted[middle]) / 2 : sorted[middle]
 }
 
+/// The median of the p99 of each window of so many messages, in µs, of nanoseconds: whatever spoils a few windows does
+/// not show.
+package func usualP99(of latencies: [Int64], window: Int) -> Double {
+    median(
+        stride(from: 0, to: latencies.count, by: window).map { start in
+            Distribution(Array(latencies[start..<min(start + window, latencies.count)])).microseconds(at: 99)
+        })
+}
+
 func pause(seconds: Double) {
     var wanted = timespec(tv_sec: Int(seconds), tv_nsec: Int((seconds - seconds.rounded(.down)) * 1e9))
     var left = timespec()

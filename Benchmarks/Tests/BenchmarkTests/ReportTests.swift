@@ -103,6 +103,14 @@ import Testing
         #expect(Distribution().isEmpty && Distribution().curve.isEmpty)
     }
 
+    @Test func `the usual p99 does not tell of a pause that the whole one tells of`() {
+        let usual = [Int64](repeating: 10_000, count: 98) + [20_000, 20_000]
+        let spoilt = [Int64](repeating: 5_000_000, count: 100)
+        let latencies = usual + spoilt + usual + usual + spoilt + usual + usual
+        #expect(usualP99(of: latencies, window: 100).rounded() == 20)
+        #expect(Distribution(latencies).microseconds(at: 99) > 4_900)
+    }
+
     @Test func `the median of an even number is between the two`() {
         #expect(median([4, 1, 3, 2]) == 2.5)
         #expect(median([5]) == 5)
