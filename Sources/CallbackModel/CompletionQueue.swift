@@ -69,7 +69,8 @@ extension Connection {
     /// The same for the UTF-8 bytes of a string.
     @discardableResult
     public func write(_ text: String, completion: @escaping (WriteResult) -> Void) -> WriteStatus {
-        write(text.utf8.span, completion: completion)
+        guard expect(text.utf8.count, completion) else { return .closed }
+        return expected(write(text))
     }
 
     /// The same for several pieces; `completion` runs once, for all of them.

@@ -30,7 +30,10 @@ extension Connection {
     /// The same for the UTF-8 bytes of a string.
     @discardableResult
     public func write(_ text: String) -> WriteStatus {
-        write(text.utf8.span)
+        // Not `text.utf8.span`: a short string's bytes are in its variable, and Swift 6.3.1 has let that go before the
+        // write, where this was inlined into another module.
+        var text = text
+        return text.withUTF8 { unsafe write($0.span) }
     }
 
     /// The same for the UTF-8 bytes of a literal.
