@@ -82,8 +82,9 @@ final class WakeQueue: Sendable {
             state.bodies = []
             return bodies
         }
-        // Let go outside the lock: what they captured may ask for something in its `deinit`.
-        _ = consume bodies
+        // Let go outside the lock: what they captured may ask for something in its `deinit`. Without this line an
+        // optimised build lets go of them at once.
+        withExtendedLifetime(bodies) {}
     }
 }
 

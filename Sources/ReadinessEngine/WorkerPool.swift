@@ -128,7 +128,13 @@ private final class WorkQueue: Sendable {
 
     /// Drops what nobody has begun and waits until the threads have gone.
     func finish() {
-        state.withLock { $0.waiting = [] }
+        let dropped = state.withLock { state in
+            let waiting = state.waiting
+            state.waiting = []
+            return waiting
+        }
+        // Outside the lock: what they captured may do anything in its `deinit`.
+        withExtendedLifetime(dropped) {}
         while state.withLock({ $0.threads > 0 }) { counter.waitUntilRaised() }
     }
 }

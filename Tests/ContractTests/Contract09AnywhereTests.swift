@@ -156,6 +156,7 @@ struct `Contract 9: close from anywhere` {
             diary.expectOrder()
         }
         #expect(diaries.count == count)
+        withExtendedLifetime(clients) {}
     }
 
     @Test(arguments: Engine.allCases)

@@ -63,10 +63,8 @@ struct `One message to many` {
         init(_ engine: Engine, count: Int) throws {
             loop = try EventLoop(engine: engine)
             for _ in 0..<count {
-                var ends: [Int32] = [-1, -1]
-                let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
-                try #require(socketpair(AF_UNIX, type, 0, &ends) == 0)
-                members.append((try loop.adopt(connected: ends[0]), PlainClient(adopting: ends[1])))
+                let (descriptor, peer) = try PlainClient.pair()
+                members.append((try loop.adopt(connected: descriptor), peer))
             }
         }
 
@@ -92,11 +90,9 @@ struct `The read buffer` {
         var options = EventLoop.Options()
         options.readBufferSize = size
         let loop = try EventLoop(engine: engine, options: options)
-        var ends: [Int32] = [-1, -1]
-        try #require(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &ends) == 0)
-        let peer = PlainClient(adopting: ends[1])
+        let (descriptor, peer) = try PlainClient.pair()
         let message = pseudoRandomBytes(count: 100_000, seed: UInt64(size))
-        let connection = try loop.adopt(connected: ends[0])
+        let connection = try loop.adopt(connected: descriptor)
         var received: [UInt8] = []
         var largest = 0
         connection.onData = { _, bytes in

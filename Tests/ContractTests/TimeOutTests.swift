@@ -37,6 +37,7 @@ struct `Time-outs` {
         try stage.run(until: { silences.count == 3 })
         #expect(served == 3)
         #expect(silences.allSatisfy { $0 >= Self.idle }, "closed after \(silences)")
+        withExtendedLifetime(clients) {}
     }
 
     @Test(arguments: Engine.allCases)

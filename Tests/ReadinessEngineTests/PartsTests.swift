@@ -38,10 +38,8 @@ import Testing
     }
 
     @Test func `a write queue gives back what it was given, however little the kernel takes`() throws {
-        var ends: [Int32] = [-1, -1]
-        try #require(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0, &ends) == 0)
-        let reader = PlainClient(adopting: ends[1])
-        defer { close(ends[0]) }
+        let (descriptor, reader) = try PlainClient.pair(isBlocking: false)
+        defer { close(descriptor) }
         var queue = WriteQueue()
         var expected: [UInt8] = []
         // Pieces that share blocks, fill one to the byte, need their own, and are kept.
@@ -54,7 +52,7 @@ import Testing
         var received: [UInt8] = []
         while !queue.isEmpty {
             let before = queue.byteCount
-            let sent = queue.send(to: ends[0])
+            let sent = queue.send(to: descriptor)
             try #require(sent > 0 || sent == -Int(EAGAIN))
             #expect(queue.byteCount == before - max(0, sent))
             if sent > 0 { received += try reader.receive(exactly: sent) }
@@ -70,17 +68,15 @@ import Testing
     }
 
     @Test func `a call takes a thousand pieces, or a MiB of them`() throws {
-        var ends: [Int32] = [-1, -1]
-        try #require(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0, &ends) == 0)
-        let reader = PlainClient(adopting: ends[1])
-        defer { close(ends[0]) }
+        let (descriptor, reader) = try PlainClient.pair(isBlocking: false)
+        defer { close(descriptor) }
         var queue = WriteQueue()
         for number in 0..<3_000 {
             let piece = [UInt8](repeating: UInt8(number & 0xFF), count: 1_024)
             queue.append(piece.span, of: piece)
         }
         // All that the socket has room for, in one call: far more than 16 pieces.
-        let sent = queue.send(to: ends[0])
+        let sent = queue.send(to: descriptor)
         #expect(sent > 100 * 1_024)
         _ = try reader.receive(exactly: sent)
         // The rest is let go of with the queue, half sent.

@@ -151,8 +151,7 @@ private struct SocketPair {
     }
 
     static func unix() throws -> SocketPair {
-        var ends: [Int32] = [-1, -1]
-        try #require(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &ends) == 0)
-        return SocketPair(own: PlainClient(adopting: ends[0]), peer: PlainClient(adopting: ends[1]))
+        let (descriptor, peer) = try PlainClient.pair()
+        return SocketPair(own: PlainClient(adopting: descriptor), peer: peer)
     }
 }

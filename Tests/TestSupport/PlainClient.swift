@@ -48,6 +48,16 @@ public final class PlainClient: Sendable {
         try connect(to: address, "@" + abstractName)
     }
 
+    /// One end of a pair of Unix sockets, as a descriptor, and the other.
+    public static func pair(isBlocking: Bool = true) throws -> (Int32, PlainClient) {
+        var ends: [Int32] = [-1, -1]
+        let type = SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | (isBlocking ? 0 : SOCK_NONBLOCK.rawValue)
+        guard socketpair(AF_UNIX, Int32(type), 0, &ends) == 0 else {
+            throw PeerError("socketpair", errno: errno, waitedFor: "two descriptors")
+        }
+        return (ends[0], PlainClient(adopting: ends[1]))
+    }
+
     deinit { close() }
 
     private func connect(to address: RawAddress, _ name: String) throws {
