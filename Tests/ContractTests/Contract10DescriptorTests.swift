@@ -173,6 +173,7 @@ private final class Reuse {
         for listener in [opener, target, doomed] { listener.close() }
         try loop.run()
         #expect(failures == [], "\(failures)")
+        withExtendedLifetime((trigger, old)) {}
         return newNumbers.intersection(victimNumbers).count
     }
 

@@ -73,6 +73,16 @@ extension EventLoop {
     }
 }
 
+/// That a process which has trapped has said these words; an optimised build traps without a sentence.
+func expectSentence(
+    _ result: ExitTest.Result?, _ words: String..., sourceLocation: SourceLocation = #_sourceLocation
+) {
+    #if DEBUG
+        let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+        for word in words { #expect(text.contains(word), "\(text.prefix(500))", sourceLocation: sourceLocation) }
+    #endif
+}
+
 /// The bytes of a span, to be kept.
 func copy(_ bytes: Span<UInt8>) -> [UInt8] {
     var array: [UInt8] = []

@@ -47,6 +47,7 @@ struct `A poller` {
             }
             try poller.change(tokens[0], from: [], to: .readable)
             #expect(try poll(poller).count == 3)
+            withExtendedLifetime(pairs) {}
         }
     }
 
