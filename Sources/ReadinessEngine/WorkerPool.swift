@@ -128,13 +128,17 @@ private final class WorkQueue: Sendable {
 
     /// Drops what nobody has begun and waits until the threads have gone.
     func finish() {
-        let dropped = state.withLock { state in
+        dropWaiting()
+        while state.withLock({ $0.threads > 0 }) { counter.waitUntilRaised() }
+    }
+
+    private func dropWaiting() {
+        let waiting = state.withLock { state in
             let waiting = state.waiting
             state.waiting = []
             return waiting
         }
         // Outside the lock: what they captured may do anything in its `deinit`.
-        withExtendedLifetime(dropped) {}
-        while state.withLock({ $0.threads > 0 }) { counter.waitUntilRaised() }
+        withExtendedLifetime(waiting) {}
     }
 }
