@@ -177,7 +177,7 @@
     @safe @exclusivity(unchecked) var input = Input.flowing
     var lifecycle = Lifecycle.starting
 
-    /// What the end of a flush or a change of the queue has to look at; nothing of it on the fast path.
+    /// What the end of a flush, of `onData` or a change of the queue has to look at; nothing of it on the fast path.
     struct Watch: OptionSet {
         let rawValue: UInt8
         /// A write answered `.saturated`; `onDrain` is owed.

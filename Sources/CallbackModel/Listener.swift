@@ -136,12 +136,15 @@ public final class Listener {
         // Without its loop nothing would end the drain, and it holds the listener until then.
         guard !core.isShutDown else { return }
         close()
-        drain?.deadline.cancel()
+        // Let go of at the end: what its callback captured may drain as it goes.
+        let old = drain
+        old?.deadline.cancel()
         let deadline = EventLoop.Timer(core: core, interval: nil, isInternal: true) { _ in self.endDrain() }
-        drain = Drain(deadline: deadline, report: drain?.report ?? DrainReport(), done: done)
+        drain = Drain(deadline: deadline, report: old?.report ?? DrainReport(), done: done)
         core.add(self)
         // Already empty: still later, since no callback runs inside a call.
         deadline.reschedule(after: connectionCount == 0 ? .zero : limit)
+        withExtendedLifetime(old) {}
     }
 
     private struct Drain {

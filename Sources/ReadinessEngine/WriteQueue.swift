@@ -15,7 +15,7 @@ internal import Glibc
     private static let blocksPerCall = 1_024
 
     @safe private struct Block {
-        // Allocated in `makeBlock`, given back in `deallocate`; or the bytes of an array.
+        // Allocated in `makeBlock`, given back in `deallocate` or with the queue; or the bytes of an array.
         let base: UnsafeMutablePointer<UInt8>
         let capacity: Int
         var start = 0

@@ -65,6 +65,25 @@ struct `Contract 16: letting go of a loop` {
     }
 
     @Test(arguments: Engine.allCases)
+    func `a drain that is replaced may drain as it goes`(engine: Engine) throws {
+        final class Drainer {
+            let goes: () -> Void
+            init(goes: @escaping () -> Void) { self.goes = goes }
+            deinit { goes() }
+        }
+        let loop = try EventLoop(engine: engine)
+        let listener = try loop.listen(on: .ipv4("127.0.0.1", port: 0)) { _ in }
+        var told: [Int] = []
+        func drainFirst(_ drainer: Drainer) {
+            listener.drain(within: .seconds(9)) { _ in withExtendedLifetime(drainer) { told.append(1) } }
+        }
+        drainFirst(Drainer { listener.drain(within: .zero) { _ in told.append(3) } })
+        listener.drain(within: .seconds(9)) { _ in told.append(2) }
+        try loop.run()
+        #expect(told == [3])
+    }
+
+    @Test(arguments: Engine.allCases)
     func `an object that outlives its loop is at rest, and takes every call`(engine: Engine) throws {
         var connection: Connection?
         var stage: Stage? = try Stage(engine) { connection = $0 }

@@ -19,7 +19,7 @@ struct `One message to many` {
             let queued = crowd.members.reduce(0) { $0 + $1.0.bufferedByteCount }
             try #require(queued > crowd.members.count * size / 2)
             let growth = try residentBytes() - resident
-            #expect(growth < queued / 4, "\(queued) bytes are queued")
+            #expect(isSanitized || growth < queued / 4, "\(queued) bytes are queued")
             // Where it is there would now be others, if nobody kept it.
             let others = (0..<8).map { _ in letters(size, "o") }
             let peers = crowd.members.map(\.1)
@@ -50,7 +50,7 @@ struct `One message to many` {
                     connection.write(frame)
                 }
                 let growth = try residentBytes() - resident
-                #expect(growth < 2 * (connection.bufferedByteCount - queued), "\(isTrimmed): \(growth)")
+                #expect(isSanitized || growth < 2 * (connection.bufferedByteCount - queued), "\(isTrimmed): \(growth)")
             }
         }
     }

@@ -47,11 +47,13 @@ package func median(_ values: [Double]) -> Double {
 }
 
 /// The median of the p99 of each window of so many messages, in µs, of nanoseconds: whatever spoils a few windows does
-/// not show.
+/// not show. What is left for no whole window does not count.
 package func usualP99(of latencies: [Int64], window: Int) -> Double {
-    median(
-        stride(from: 0, to: latencies.count, by: window).map { start in
-            Distribution(Array(latencies[start..<min(start + window, latencies.count)])).microseconds(at: 99)
+    let size = min(window, latencies.count)
+    guard size > 0 else { return .nan }
+    return median(
+        (0..<latencies.count / size).map { number in
+            Distribution(Array(latencies[number * size..<(number + 1) * size])).microseconds(at: 99)
         })
 }
 

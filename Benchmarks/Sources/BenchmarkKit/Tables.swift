@@ -98,12 +98,14 @@ extension Report {
         var table = Table(heading: ["cost of the libuv engine"] + peers.map { "of \($0.title)'s" })
         for result in results where result.id != "latency" {
             for column in result.columns where column.id != "used" && !(result.id == "idle" && column.id == "cpu") {
-                let cells = peers.map { peer -> String in
-                    guard let ratio = result.ratio(of: "libuv", to: peer.id, column.id) else { return "–" }
-                    let cost = column.isBetterWhenHigher ? 1 / ratio.paired : ratio.paired
-                    return cost <= 1 ? figure(cost) : "**\(figure(cost))**"
+                for (engine, addition) in [("libuv", ""), ("libuv-256k", ", reading 256 KiB")] {
+                    let cells = peers.map { peer -> String in
+                        guard let ratio = result.ratio(of: engine, to: peer.id, column.id) else { return "–" }
+                        let cost = column.isBetterWhenHigher ? 1 / ratio.paired : ratio.paired
+                        return cost <= 1 ? figure(cost) : "**\(figure(cost))**"
+                    }
+                    if cells.contains(where: { $0 != "–" }) { table.rows.append([result.title + addition] + cells) }
                 }
-                if cells.contains(where: { $0 != "–" }) { table.rows.append([result.title] + cells) }
             }
         }
         return table
