@@ -124,7 +124,8 @@ struct `Contract 16: letting go of a loop` {
             #expect(try openDescriptors() == descriptors, "descriptors are missing or left")
             let grown = try residentBytes() - resident
             // Each queues 1 MiB for each of three connections: one that is lost shows.
-            #expect(grown < 16 << 20, "grown by \(grown) bytes")
+            // A sanitizer holds back what was given back, up to 256 MiB; two hundred lost ones would be more.
+            #expect(grown < (isSanitized ? 256 : 16) << 20, "grown by \(grown) bytes")
         }
     }
 }
