@@ -24,11 +24,14 @@ public func cpuSeconds(of pid: pid_t = getpid()) throws -> Double {
 }
 
 /// The descriptors that this process has open, each with what it is: `socket:[1234]`, `/dev/null`.
+///
+/// Without timerfd_create(2)'s: the library has none, and libdispatch makes one when it first arms a time limit.
 public func openDescriptors() throws -> [Int32: String] {
     let (names, own) = try entries(ofDirectory: "/proc/self/fd")
     var descriptors: [Int32: String] = [:]
     for number in names.compactMap({ Int32($0) }) where number != own {
-        descriptors[number] = target(ofLink: "/proc/self/fd/\(number)") ?? "closed meanwhile"
+        let name = target(ofLink: "/proc/self/fd/\(number)") ?? "closed meanwhile"
+        if name != "anon_inode:[timerfd]" { descriptors[number] = name }
     }
     return descriptors
 }
