@@ -153,13 +153,12 @@ extension Connection {
 
     private func releaseCallbacks() {
         setDataCallback(nil)
-        // Let go of at the end, since what they captured may look at the connection as it goes.
-        let old = (closeCallback, drainCallback, rare)
-        let unsent = bytesUnsent
-        closeCallback = nil
-        drainCallback = nil
-        rare = nil
-        bytesUnsent = unsent
-        withExtendedLifetime(old) {}
+        letGo(of: (closeCallback, drainCallback, rare)) {
+            let unsent = bytesUnsent
+            closeCallback = nil
+            drainCallback = nil
+            rare = nil
+            bytesUnsent = unsent
+        }
     }
 }

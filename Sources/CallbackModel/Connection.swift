@@ -7,8 +7,11 @@
 @safe public final class Connection {
     // MARK: Callbacks
 
-    // A closed connection takes none: it would never run, and never be released if it captured the connection. An old
-    // one is let go of when the new one stands: what it captured may come back to this property as it goes.
+    /// Sets a callback in the place of `old`. A closed connection takes none: it would never run, and never be released
+    /// if it captured the connection.
+    private func replace<Callback>(_ old: Callback, _ set: () -> Void) {
+        if lifecycle != .closed { letGo(of: old, after: set) }
+    }
 
     /// Bytes from the peer, never none of them, in order, however the peer had cut them.
     ///
@@ -19,68 +22,41 @@
             core.assertThread("Connection.onData")
             guard lifecycle != .closed else { return }
             guard core.isDelivering(to: self) else { return setDataCallback(newValue) }
-            let old = rare?.nextOnData
-            needRare().nextOnData = newValue
             watch.insert(.replaced)
-            withExtendedLifetime(old) {}
+            letGo(of: rare?.nextOnData) { needRare().nextOnData = newValue }
         }
     }
 
     /// The connection that this side began is open, and nothing has been read yet. Runs at most once, first.
     public var onOpen: ((Connection) -> Void)? {
         get { rare?.onOpen }
-        set {
-            guard lifecycle != .closed else { return }
-            let old = onOpen
-            needRare().onOpen = newValue
-            withExtendedLifetime(old) {}
-        }
+        set { replace(onOpen) { needRare().onOpen = newValue } }
     }
 
     /// The connection is closed and its descriptor with it. Runs exactly once, last.
     public var onClose: ((Connection, CloseReason) -> Void)? {
         get { closeCallback }
-        set {
-            guard lifecycle != .closed else { return }
-            let old = closeCallback
-            closeCallback = newValue
-            withExtendedLifetime(old) {}
-        }
+        set { replace(onClose) { closeCallback = newValue } }
     }
 
     /// The peer has sent FIN and all its data was delivered. Runs at most once. Unless
     /// ``Options/allowsHalfOpen`` is set, the connection then ends itself after its queue is flushed.
     public var onEnd: ((Connection) -> Void)? {
         get { rare?.onEnd }
-        set {
-            guard lifecycle != .closed else { return }
-            let old = onEnd
-            needRare().onEnd = newValue
-            withExtendedLifetime(old) {}
-        }
+        set { replace(onEnd) { needRare().onEnd = newValue } }
     }
 
     /// After a write answered ``WriteStatus/saturated``: the queue has fallen to the low water mark. Runs once
     /// for each time the high water mark was reached, also after ``end()``, but not after ``close()``.
     public var onDrain: ((Connection) -> Void)? {
         get { drainCallback }
-        set {
-            guard lifecycle != .closed else { return }
-            let old = onDrain
-            drainCallback = newValue
-            withExtendedLifetime(old) {}
-        }
+        set { replace(onDrain) { drainCallback = newValue } }
     }
 
     /// A time-out of ``Options/timeouts`` has passed. Without this callback the connection closes.
     public var onTimeout: ((Connection, TimeoutKind) -> TimeoutAction)? {
         get { rare?.onTimeout }
-        set {
-            guard lifecycle != .closed else { return }
-            let old = onTimeout
-            needRare().onTimeout = newValue
-            withExtendedLifetime(old) {}
-        }
+        set { replace(onTimeout) { needRare().onTimeout = newValue } }
     }
 
     /// What few connections have, allocated when first set, so that the others do not pay for it.

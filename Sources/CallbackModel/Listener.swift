@@ -5,8 +5,6 @@ public final class Listener {
     /// The address the kernel bound; a port of 0 has become the port it chose.
     public let localAddress: SocketAddress
 
-    // A closed listener takes no callback, and an old one is let go of when the new one stands, as with a connection.
-
     /// Clients were turned away. Runs once per wake-up in which that happened, with the exact count.
     public var onShed: ((Listener, Shed) -> Void)? {
         get { callbacks.onShed }
@@ -34,11 +32,9 @@ public final class Listener {
 
     private var callbacks: Callbacks
 
+    /// A closed listener takes no callback, as with a connection.
     private func change(_ change: (inout Callbacks) -> Void) {
-        guard state != .closed else { return }
-        let old = callbacks
-        change(&callbacks)
-        withExtendedLifetime(old) {}
+        if state != .closed { letGo(of: callbacks) { change(&callbacks) } }
     }
 
     /// How many connections of this listener are open.
@@ -136,15 +132,14 @@ public final class Listener {
         // Without its loop nothing would end the drain, and it holds the listener until then.
         guard !core.isShutDown else { return }
         close()
-        // Let go of at the end: what its callback captured may drain as it goes.
-        let old = drain
-        old?.deadline.cancel()
+        drain?.deadline.cancel()
         let deadline = EventLoop.Timer(core: core, interval: nil, isInternal: true) { _ in self.endDrain() }
-        drain = Drain(deadline: deadline, report: old?.report ?? DrainReport(), done: done)
-        core.add(self)
-        // Already empty: still later, since no callback runs inside a call.
-        deadline.reschedule(after: connectionCount == 0 ? .zero : limit)
-        withExtendedLifetime(old) {}
+        letGo(of: drain) {
+            drain = Drain(deadline: deadline, report: drain?.report ?? DrainReport(), done: done)
+            core.add(self)
+            // Already empty: still later, since no callback runs inside a call.
+            deadline.reschedule(after: connectionCount == 0 ? .zero : limit)
+        }
     }
 
     private struct Drain {
@@ -264,15 +259,13 @@ public final class Listener {
     /// Closes without calling anyone.
     func abandon() {
         abandonCallbacks()
-        drain = nil
+        letGo(of: drain) { drain = nil }
         close()
         letGoIfDone()
     }
 
     private func abandonCallbacks() {
-        let old = callbacks
-        callbacks = Callbacks()
-        withExtendedLifetime(old) {}
+        letGo(of: callbacks) { callbacks = Callbacks() }
     }
 }
 

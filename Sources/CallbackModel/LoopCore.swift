@@ -147,7 +147,7 @@
     func flushBatch() {
         if batch.isEmpty { return }
         // Nearly always one connection has written, the one whose callback it was.
-        guard batch.isSingle else { return flushAll() }
+        if batch.hasMore { return flushAll() }
         let run = batch.takeSingle()
         unsafe run.owner._withUnsafeGuaranteedRef {
             $0.handOver(unsafe Span(_unsafeStart: run.start, count: run.count))
@@ -240,9 +240,7 @@
 
     func warnOfCallbacks(longerThan threshold: Duration, _ body: @escaping (EventLoop.CallbackTime) -> Void) {
         counts.threshold = threshold
-        let old = counts.onSlow
-        counts.onSlow = body
-        withExtendedLifetime(old) {}
+        letGo(of: counts.onSlow) { counts.onSlow = body }
         isTimed = true
     }
 
@@ -294,9 +292,7 @@
         pauseWatch = nil
         // Before the engine's driver goes, which they still ask for the time.
         for case .closed(let driver)? in deferred { driver.closed() }
-        let onSlow = counts.onSlow
-        counts.onSlow = nil
-        withExtendedLifetime(onSlow) {}
+        letGo(of: counts.onSlow) { counts.onSlow = nil }
         deferred = []
         driver.shutDown()
         assert(connections.isEmpty && listeners.isEmpty, "the engine has lost a `closed` call")

@@ -226,11 +226,10 @@ extension EventLoop {
             core.assertThread("SignalWatcher.cancel")
             driver?.close()
             driver = nil
-            // Let go of at the end: what it captured may cancel as it goes.
-            let old = body
-            body = nil
-            core.remove(self)
-            withExtendedLifetime(old) {}
+            letGo(of: body) {
+                body = nil
+                core.remove(self)
+            }
         }
 
         /// The engine calls this, once for each time the kernel told it.

@@ -76,15 +76,9 @@ final class WakeQueue: Sendable {
     }
 
     func close() {
-        let bodies = state.withLock { state in
-            state.wake = nil
-            let bodies = state.bodies
-            state.bodies = []
-            return bodies
-        }
-        // Let go outside the lock: what they captured may ask for something in its `deinit`. Without this line an
-        // optimised build lets go of them at once.
-        withExtendedLifetime(bodies) {}
+        state.withLock { $0.wake = nil }
+        // Let go of outside the lock, also by an optimised build: what they captured may ask for something as it goes.
+        withExtendedLifetime(takeAll()) {}
     }
 }
 

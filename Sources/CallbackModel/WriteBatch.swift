@@ -55,7 +55,7 @@ internal import Glibc
     private(set) var kept: [UInt8] = []
 
     /// Whether the open run is not all that a flush has to look at.
-    private var hasMore = false
+    private(set) var hasMore = false
 
     init() {
         unsafe lent = UnsafePointer(base)
@@ -155,10 +155,14 @@ internal import Glibc
         if isOpen(connection) { return true }
         guard let run = takeParked(of: connection) else { return false }
         park()
+        setOpen(run)
+        return true
+    }
+
+    private mutating func setOpen(_ run: Run) {
         unsafe owner = run.owner
         unsafe start = run.start
         count = run.count
-        return true
     }
 
     @inline(__always)
@@ -168,9 +172,7 @@ internal import Glibc
 
     private mutating func begin(_ connection: Connection, at address: UnsafePointer<UInt8>, count: Int) {
         park()
-        unsafe owner = .passUnretained(connection)
-        unsafe start = address
-        self.count = count
+        unsafe setOpen(Run(owner: .passUnretained(connection), start: address, count: count))
     }
 
     /// Makes the open run the last one in the buffer, with so many bytes free behind it.
@@ -217,11 +219,6 @@ internal import Glibc
         @inline(__always) get { unsafe owner == nil }
     }
 
-    /// Whether there is one run, the open one, and nothing is kept.
-    var isSingle: Bool {
-        @inline(__always) get { !hasMore }
-    }
-
     /// Takes out the one run that there is.
     @inline(__always)
     mutating func takeSingle() -> Run {
@@ -250,9 +247,7 @@ internal import Glibc
             return
         }
         unsafe run.owner._withUnsafeGuaranteedRef { $0.batchIndex = -1 }
-        unsafe owner = run.owner
-        unsafe start = run.start
-        count = run.count
+        setOpen(run)
     }
 
     /// With no run left, takes the whole buffer again and lets go of what was kept. Only when all that was taken out is

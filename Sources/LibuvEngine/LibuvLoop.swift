@@ -32,8 +32,9 @@ internal import Glibc
             throw IOError(uv: status, call: "uv_loop_init")
         }
         let size = options.readBufferSize
+        let memory = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 64)
         unsafe readBuffer = .allocate(capacity: 1)
-        unsafe readBuffer.initialize(to: uv_buf_t(base: .allocate(capacity: size), len: size))
+        unsafe readBuffer.initialize(to: uv_buf_t(base: memory.bindMemory(to: CChar.self, capacity: size), len: size))
         // The allocation callback finds the buffer here, without a look at any object of ours.
         unsafe loop.pointee.data = UnsafeMutableRawPointer(readBuffer)
         unsafe putOffHandle = .allocate(capacity: 1)
@@ -131,7 +132,7 @@ internal import Glibc
         let status = unsafe uv_loop_close(loop)
         precondition(status == 0, "uv_loop_close: a handle was never closed")
         unsafe loop.deallocate()
-        unsafe readBuffer.pointee.base.deallocate()
+        unsafe UnsafeMutableRawPointer(readBuffer.pointee.base).deallocate()
         unsafe readBuffer.deallocate()
     }
 

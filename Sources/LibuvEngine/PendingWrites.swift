@@ -28,7 +28,6 @@ internal import CLibuv
         init(capacity: Int) {
             self.capacity = capacity
             unsafe base = .allocate(capacity: capacity)
-            kept = nil
         }
 
         /// `bytes` of `array`, and no room for others.

@@ -15,7 +15,8 @@ package enum PollerKind: Sendable {
     let poller: any Poller
     // Allocated in `init` once nothing can fail without `deinit`, which gives it back.
     /// One for all connections, since only one is read at a time.
-    let readBuffer: UnsafeMutableBufferPointer<UInt8>
+    let readBuffer: UnsafeMutableRawPointer
+    let readBufferSize: Int
     // Unchecked, since every turn looks at them: no access lasts while a callback or another method runs.
     @safe @exclusivity(unchecked) var timers = TimerQueue()
     @safe @exclusivity(unchecked) private var sources = SourceTable()
@@ -72,7 +73,8 @@ package enum PollerKind: Sendable {
         }
         workers = WorkerPool(counter: counter)
         if options.collectsMetrics { attention.insert(.measured) }
-        unsafe readBuffer = .allocate(capacity: options.readBufferSize)
+        readBufferSize = options.readBufferSize
+        unsafe readBuffer = .allocate(byteCount: readBufferSize, alignment: 64)
         super.init()
         do throws(IOError) {
             try poller.change(enter(counter.descriptor, .counter), from: [], to: .readable)

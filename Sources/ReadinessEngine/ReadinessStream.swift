@@ -138,12 +138,12 @@ internal import Glibc
     /// The end is never concluded from a hang-up or a short read, only from a read that gave nothing: before
     /// that there may be bytes left, or a reset to be told.
     private func read() {
-        let size = unsafe loop.readBuffer.count
-        let buffer = unsafe loop.readBuffer.baseAddress.unsafelyUnwrapped
+        let size = loop.readBufferSize
+        let buffer = unsafe loop.readBuffer
         for _ in 0..<Self.readsPerTurn {
             let count = unsafe Kernel.receive(token.descriptor, buffer, size)
             guard count > 0 else { return readEnded(count) }
-            received(unsafe Span(_unsafeStart: buffer, count: count))
+            received(unsafe Span(_unsafeStart: buffer.assumingMemoryBound(to: UInt8.self), count: count))
             // Most likely nothing is left, and asking would be a system call for nothing; what comes after all
             // is reported by the next wait.
             if count < size || !interest.contains(.readable) { return }

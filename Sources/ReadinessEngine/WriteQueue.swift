@@ -1,5 +1,5 @@
 internal import CLinux
-@_spi(Engine) internal import CallbackModel
+internal import CallbackModel
 internal import Glibc
 
 /// What the kernel did not take: blocks of bytes, sent from the front and filled at the back.

@@ -27,11 +27,6 @@ struct `Contract 16: letting go of a loop` {
     /// What a callback has captured goes with it, and may come back to its owner as it goes.
     @Test(arguments: Engine.allCases, [true, false])
     func `callbacks may hold what sets them, cancels or closes as it goes`(engine: Engine, isLoopFirst: Bool) throws {
-        final class Meddler {
-            let goes: () -> Void
-            init(goes: @escaping () -> Void) { self.goes = goes }
-            deinit { goes() }
-        }
         var (gone, called) = (0, 0)
         var loop: EventLoop? = try EventLoop(engine: engine)
         let listener = try #require(loop).listen(on: .ipv4("127.0.0.1", port: 0)) { _ in }
@@ -66,18 +61,13 @@ struct `Contract 16: letting go of a loop` {
 
     @Test(arguments: Engine.allCases)
     func `a drain that is replaced may drain as it goes`(engine: Engine) throws {
-        final class Drainer {
-            let goes: () -> Void
-            init(goes: @escaping () -> Void) { self.goes = goes }
-            deinit { goes() }
-        }
         let loop = try EventLoop(engine: engine)
         let listener = try loop.listen(on: .ipv4("127.0.0.1", port: 0)) { _ in }
         var told: [Int] = []
-        func drainFirst(_ drainer: Drainer) {
-            listener.drain(within: .seconds(9)) { _ in withExtendedLifetime(drainer) { told.append(1) } }
+        func drainFirst(_ meddler: Meddler) {
+            listener.drain(within: .seconds(9)) { _ in withExtendedLifetime(meddler) { told.append(1) } }
         }
-        drainFirst(Drainer { listener.drain(within: .zero) { _ in told.append(3) } })
+        drainFirst(Meddler { listener.drain(within: .zero) { _ in told.append(3) } })
         listener.drain(within: .seconds(9)) { _ in told.append(2) }
         try loop.run()
         #expect(told == [3])
@@ -128,6 +118,15 @@ struct `Contract 16: letting go of a loop` {
             #expect(grown < (isSanitized ? 256 : 16) << 20, "grown by \(grown) bytes")
         }
     }
+}
+
+/// Does something as it goes.
+private final class Meddler {
+    private let goes: () -> Void
+
+    init(goes: @escaping () -> Void) { self.goes = goes }
+
+    deinit { goes() }
 }
 
 /// A loop with a bit of everything that a loop can hold, in the middle of its work.

@@ -103,7 +103,7 @@ struct `The read buffer` {
         try peer.send(message)
         peer.close()
         try loop.run()
-        #expect(received.count == message.count && memcmp(received, message, message.count) == 0)
+        #expect(isEqual(received, message))
         #expect(largest == min(size, message.count))
     }
 
