@@ -172,8 +172,22 @@ package func awaitReadiness(of descriptor: Int32, _ events: Int32, until deadlin
     }
 }
 
-/// Runs `body` on a thread that nobody joins.
-package func startThread(_ body: @escaping @Sendable () -> Void) {
+/// A thread that runs; nobody waits for it unless by `join` (pthread_detach(3)).
+package struct RunningThread: ~Copyable {
+    fileprivate let handle: pthread_t
+
+    /// Waits until it has ended (pthread_join(3)).
+    package consuming func join() {
+        pthread_join(handle, nil)
+        discard self
+    }
+
+    deinit { pthread_detach(handle) }
+}
+
+/// Runs `body` on a thread of its own.
+@discardableResult
+package func startThread(_ body: @escaping @Sendable () -> Void) -> RunningThread {
     final class Start {
         let body: @Sendable () -> Void
         init(_ body: @escaping @Sendable () -> Void) { self.body = body }
@@ -190,5 +204,5 @@ package func startThread(_ body: @escaping @Sendable () -> Void) {
             return nil
         }, start)
     precondition(status == 0, "pthread_create: errno \(status)")
-    pthread_detach(thread)
+    return RunningThread(handle: thread)
 }

@@ -110,10 +110,12 @@ public enum Parity {
         let board = Board(peers: scenario.peers.count)
         let deadline = start + scenario.timeLimit
         let run = LoopRun(scenario: scenario, participant: participant, board: board, deadline: deadline)
-        startThread { board.deliver(run.run()) }
+        let thread = startThread { board.deliver(run.run()) }
         var verdict = Verdict()
         if let delivered = board.waitForVerdict(until: deadline + grace) {
             verdict = delivered
+            // It only lets go of what it has by now. What it still held when the process exits would look like a leak.
+            thread.join()
         } else {
             verdict.violations.append("the loop did not come back within \(scenario.timeLimit + grace)")
         }
