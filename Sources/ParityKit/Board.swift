@@ -36,6 +36,7 @@ final class Board: Sendable {
         var outcomes: [Int: PeerOutcome] = [:]
         var verdict: Verdict?
         var waiting: [Int32] = []
+        var threads: [RunningThread] = []
     }
 
     private let state: Mutex<State>
@@ -108,6 +109,25 @@ final class Board: Sendable {
         wait(until: deadline) { $0.verdict }
     }
 
+    /// A thread of the run has begun.
+    func add(_ thread: RunningThread) {
+        state.withLock { $0.threads.append(thread) }
+    }
+
+    /// Waits for the ends of the threads when all are through, and else leaves them to themselves.
+    ///
+    /// They have nothing left to do by then but to let go of what they have: a process that exited before would seem to
+    /// leak it.
+    func endThreads(areThrough: Bool) {
+        let threads = state.withLock { state in
+            defer { state.threads = [] }
+            return state.threads
+        }
+        for thread in threads {
+            if areThrough { thread.join() } else { thread.detach() }
+        }
+    }
+
     private func wait<Value>(
         until deadline: ContinuousClock.Instant, _ look: (borrowing State) -> Value?
     ) -> Value? {
@@ -172,21 +192,18 @@ package func awaitReadiness(of descriptor: Int32, _ events: Int32, until deadlin
     }
 }
 
-/// A thread that runs; nobody waits for it unless by `join` (pthread_detach(3)).
-package struct RunningThread: ~Copyable {
+/// A thread of its own, to be joined or detached once.
+package struct RunningThread: Sendable {
     fileprivate let handle: pthread_t
 
     /// Waits until it has ended (pthread_join(3)).
-    package consuming func join() {
-        pthread_join(handle, nil)
-        discard self
-    }
+    package func join() { pthread_join(handle, nil) }
 
-    deinit { pthread_detach(handle) }
+    /// Leaves it to itself (pthread_detach(3)).
+    package func detach() { pthread_detach(handle) }
 }
 
 /// Runs `body` on a thread of its own.
-@discardableResult
 package func startThread(_ body: @escaping @Sendable () -> Void) -> RunningThread {
     final class Start {
         let body: @Sendable () -> Void

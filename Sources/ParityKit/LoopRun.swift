@@ -97,11 +97,12 @@ struct LoopRun: Sendable {
         if scenario.expected.indices.contains(number), case .prefix(let all) = scenario.expected[number].peerReceived {
             reference = all.bytes
         }
-        startThread { [reference] in
+        let thread = startThread { [reference] in
             let outcome = PeerPlayer(peer, number, place, board, expecting: reference, until: deadline).play()
             board.finish(number, outcome)
             waker.execute { StageOfThread.current?.checkOver() }
         }
+        board.add(thread)
     }
 }
 

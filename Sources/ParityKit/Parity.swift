@@ -110,18 +110,17 @@ public enum Parity {
         let board = Board(peers: scenario.peers.count)
         let deadline = start + scenario.timeLimit
         let run = LoopRun(scenario: scenario, participant: participant, board: board, deadline: deadline)
-        let thread = startThread { board.deliver(run.run()) }
+        board.add(startThread { board.deliver(run.run()) })
         var verdict = Verdict()
-        if let delivered = board.waitForVerdict(until: deadline + grace) {
+        let delivered = board.waitForVerdict(until: deadline + grace)
+        if let delivered {
             verdict = delivered
-            // It only lets go of what it has by now. What it still held when the process exits would look like a leak.
-            thread.join()
         } else {
             verdict.violations.append("the loop did not come back within \(scenario.timeLimit + grace)")
         }
-        if !board.waitForPeers(scenario.peers.count, until: deadline + grace) {
-            verdict.violations.append("a peer did not come to its end")
-        }
+        let peersEnded = board.waitForPeers(scenario.peers.count, until: deadline + grace)
+        if !peersEnded { verdict.violations.append("a peer did not come to its end") }
+        board.endThreads(areThrough: delivered != nil && peersEnded)
         let outcomes = board.outcomes
         var transcript = Transcript(connections: [], notes: verdict.notes)
         for number in scenario.peers.indices {

@@ -202,12 +202,13 @@ final class BreakableLoop: LoopDriver {
         working.append(Work(isDone: isDone, then: then))
         let (wake, ringers) = (wake, ringers)
         ringers.count.add(1, ordering: .relaxed)
-        startThread {
+        let thread = startThread {
             work()
             isDone.value.store(true, ordering: .releasing)
             wake()
             ringers.count.subtract(1, ordering: .releasing)
         }
+        thread.detach()
     }
 
     override func makeTimer() -> TimerDriver { BreakableTimer(self) }

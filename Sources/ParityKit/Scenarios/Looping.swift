@@ -144,11 +144,12 @@ extension Scenario {
             stage.note("in order, each once: \(numbers == Array(0..<count))")
         }
         hold.ref()
-        startThread {
+        let thread = startThread {
             for number in 0..<count {
                 waker.execute { shared.value.withLock { $0.append(number) } }
             }
         }
+        thread.detach()
     }
 
     /// A mutex that closures can share.
