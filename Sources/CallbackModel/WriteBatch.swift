@@ -4,7 +4,8 @@ internal import Glibc
 ///
 /// Small writes of one callback are laid behind each other and leave in one `send` when the callback returns
 /// (contract clause 7). A connection's bytes are one run. The run that was last written to is open; those of other
-/// connections are parked. If a run cannot grow where it is, it is moved to the end of the buffer, so that it stays one.
+/// connections are parked. If a run cannot grow where it is, it is moved to the end of the buffer, so that it stays one,
+/// with as much again to grow in: connections that are written to in turn move it a few times, not each time.
 ///
 /// What a callback passes on as it got it is not even copied: the run is then the part of the loop's read buffer where
 /// the bytes are, which stay there until the callback has returned. Nor is a large array that is all its connection has
@@ -40,13 +41,17 @@ internal import Glibc
         let owner: Unmanaged<Connection>
         let start: UnsafePointer<UInt8>
         let count: Int
+        /// Bytes of the buffer behind it that are its own to grow in.
+        let spare: Int
     }
 
-    // The open run, in three variables, which are less to store for a message than an optional `Run`. Without an owner
+    // The open run, in four variables, which are less to store for a message than an optional `Run`. Without an owner
     // there is none, and none is parked either.
     private var owner: Unmanaged<Connection>? = nil
     private var start: UnsafePointer<UInt8>
     private var count = 0
+    /// 0 as long as no other run is parked, so that a message need not set it.
+    private var spare = 0
 
     /// Each has its place in its owner's `batchIndex`: at most as many as there are connections.
     private var parked: [Run] = []
@@ -124,10 +129,11 @@ internal import Glibc
         } else {
             guard room >= bytes.count else { return false }
             unsafe begin(connection, at: top, count: 0)
+            reserve(bytes.count)
         }
-        unsafe memcpy(top, address, bytes.count)
-        used += bytes.count
+        unsafe memcpy(UnsafeMutablePointer(mutating: start + count), address, bytes.count)
         count += bytes.count
+        spare -= bytes.count
         return true
     }
 
@@ -163,6 +169,7 @@ internal import Glibc
         unsafe owner = run.owner
         unsafe start = run.start
         count = run.count
+        spare = run.spare
     }
 
     @inline(__always)
@@ -172,24 +179,37 @@ internal import Glibc
 
     private mutating func begin(_ connection: Connection, at address: UnsafePointer<UInt8>, count: Int) {
         park()
-        unsafe setOpen(Run(owner: .passUnretained(connection), start: address, count: count))
+        unsafe setOpen(Run(owner: .passUnretained(connection), start: address, count: count, spare: 0))
     }
 
-    /// Makes the open run the last one in the buffer, with so many bytes free behind it.
+    /// Gives the open run so many bytes to grow in; moves it, if others follow, to where it has them.
     private mutating func makeRoom(for size: Int) -> Bool {
-        if unsafe start + count == UnsafePointer(top) { return room >= size }
+        if spare >= size { return true }
+        if unsafe start + count + spare == UnsafePointer(top) {
+            guard room >= size - spare else { return false }
+            reserve(size - spare)
+            return true
+        }
         guard room >= count + size else { return false }
         unsafe memcpy(top, start, count)
         unsafe start = UnsafePointer(top)
         used += count
+        spare = 0
+        reserve(parked.isEmpty ? size : min(size + count, room))
         return true
+    }
+
+    /// Gives the open run, which is the last in the buffer, so many bytes more.
+    private mutating func reserve(_ size: Int) {
+        used += size
+        spare += size
     }
 
     private mutating func park() {
         guard let owner = unsafe owner else { return }
         let index = Int32(parked.count)
         unsafe owner._withUnsafeGuaranteedRef { $0.batchIndex = index }
-        unsafe parked.append(Run(owner: owner, start: start, count: count))
+        unsafe parked.append(Run(owner: owner, start: start, count: count, spare: spare))
         hasMore = true
     }
 
@@ -222,7 +242,7 @@ internal import Glibc
     /// Takes out the one run that there is.
     @inline(__always)
     mutating func takeSingle() -> Run {
-        let run = unsafe Run(owner: owner.unsafelyUnwrapped, start: start, count: count)
+        let run = unsafe Run(owner: owner.unsafelyUnwrapped, start: start, count: count, spare: 0)
         unsafe owner = nil
         used = 0
         return run
@@ -231,7 +251,7 @@ internal import Glibc
     /// Takes out any run, until there is none.
     mutating func takeAny() -> Run? {
         guard let owner = unsafe owner else { return nil }
-        let run = unsafe Run(owner: owner, start: start, count: count)
+        let run = unsafe Run(owner: owner, start: start, count: count, spare: spare)
         openAnother()
         return run
     }
@@ -244,6 +264,7 @@ internal import Glibc
     private mutating func openAnother() {
         guard let run = parked.popLast() else {
             unsafe owner = nil
+            spare = 0
             return
         }
         unsafe run.owner._withUnsafeGuaranteedRef { $0.batchIndex = -1 }
