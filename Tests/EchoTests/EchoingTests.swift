@@ -65,10 +65,11 @@ struct `What echo sends back` {
         try third.send("y")
         #expect(throws: PeerError.self) { try third.receive(exactly: 1) }
         first.close()
-        let patient = PlainClient(adopting: third.descriptor)
+        let patient = PlainClient(adopting: dup(third.descriptor))
+        third.close()
         #expect(try patient.receive(exactly: 1) == Array("y".utf8))
         second.close()
-        third.close()
+        patient.close()
         try echo.stop()
     }
 

@@ -110,8 +110,7 @@ public final class PlainClient: Sendable {
     /// Closes the socket; a second time does nothing. With received bytes unread, the kernel sends RST (tcp(7)).
     public func close() {
         let descriptor = owned.exchange(-1, ordering: .acquiringAndReleasing)
-        // close(2) is not retried: Linux has freed the number even when it says EINTR.
-        if descriptor >= 0 { Glibc.close(descriptor) }
+        if descriptor >= 0 { closeOwned(descriptor) }
     }
 
     /// Drops everything and sends RST: SO_LINGER with a time of 0, then close. A Unix socket just closes.

@@ -86,6 +86,6 @@ public final class PlainListener: Sendable {
     /// Closes the socket; clients that were not accepted are reset. A second time does nothing.
     public func close() {
         let descriptor = owned.exchange(-1, ordering: .acquiringAndReleasing)
-        if descriptor >= 0 { Glibc.close(descriptor) }
+        if descriptor >= 0 { closeOwned(descriptor) }
     }
 }

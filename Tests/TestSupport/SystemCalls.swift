@@ -93,3 +93,10 @@ func target(ofLink path: String) -> String? {
     }
     return count < 0 ? nil : String(decoding: bytes[..<count], as: UTF8.self)
 }
+
+/// Closes a descriptor that has one owner. What two close is, the second time, often another's already.
+func closeOwned(_ descriptor: Int32) {
+    // Not retried: Linux has freed the number even when it says EINTR (close(2)).
+    let wasOpen = close(descriptor) == 0 || errno != EBADF
+    precondition(wasOpen, "descriptor \(descriptor) was closed by somebody else")
+}

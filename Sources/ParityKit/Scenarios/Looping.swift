@@ -136,6 +136,16 @@ extension Scenario {
         let waker = stage.loop.waker
         let arrived = Mutex<[Int]>([])
         let shared = Shared(arrived)
+        // Once the loop runs, which looks at its beginning for what was asked before.
+        let start = stage.loop.schedule(after: .zero) { _ in
+            let thread = startThread {
+                for number in 0..<count {
+                    waker.execute { shared.value.withLock { $0.append(number) } }
+                }
+            }
+            thread.detach()
+        }
+        start.ref()
         // Keeps the loop until the last has come.
         let hold = stage.loop.schedule(after: .zero, repeating: .milliseconds(1)) { timer in
             let numbers = shared.value.withLock { $0 }
@@ -144,12 +154,6 @@ extension Scenario {
             stage.note("in order, each once: \(numbers == Array(0..<count))")
         }
         hold.ref()
-        let thread = startThread {
-            for number in 0..<count {
-                waker.execute { shared.value.withLock { $0.append(number) } }
-            }
-        }
-        thread.detach()
     }
 
     /// A mutex that closures can share.
