@@ -4,8 +4,9 @@ internal import Glibc
 ///
 /// Small writes of one callback are laid behind each other and leave in one `send` when the callback returns
 /// (contract clause 7). A connection's bytes are one run. The run that was last written to is open; those of other
-/// connections are parked. If a run cannot grow where it is, it is moved to the end of the buffer, so that it stays one,
-/// with as much again to grow in: connections that are written to in turn move it a few times, not each time.
+/// connections are parked. If a run cannot grow where it is, it is moved to the end of the buffer, so that it stays one.
+/// A run that others have overtaken gets as much again to grow in: connections that are written to in turn move theirs a
+/// few times, not each time.
 ///
 /// What a callback passes on as it got it is not even copied: the run is then the part of the loop's read buffer where
 /// the bytes are, which stay there until the callback has returned. Nor is a large array that is all its connection has
@@ -26,7 +27,7 @@ internal import Glibc
         UInt(bitPattern: count &- 1) < UInt(largestPiece)
     }
 
-    // Allocated here, given back in `deallocate`; every write is checked against `room`.
+    // Allocated here, given back in `deallocate`; every write goes to what `reserve` has taken from `room`.
     private let base = UnsafeMutablePointer<UInt8>.allocate(capacity: WriteBatch.capacity)
     private var used = 0
 
@@ -50,7 +51,7 @@ internal import Glibc
     private var owner: Unmanaged<Connection>? = nil
     private var start: UnsafePointer<UInt8>
     private var count = 0
-    /// 0 as long as no other run is parked, so that a message need not set it.
+    /// 0 as long as `hasMore` is false, so that a message need not set it.
     private var spare = 0
 
     /// Each has its place in its owner's `batchIndex`: at most as many as there are connections.
@@ -99,6 +100,7 @@ internal import Glibc
         let address = unsafe bytes.withUnsafeBufferPointer { unsafe $0.baseAddress.unsafelyUnwrapped }
         guard unsafe isLent(address) else { return 0 }
         if unsafe owner == nil {
+            assert(spare == 0)
             unsafe owner = .passUnretained(connection)
             unsafe start = address
             count = bytes.count
@@ -182,7 +184,7 @@ internal import Glibc
         unsafe setOpen(Run(owner: .passUnretained(connection), start: address, count: count, spare: 0))
     }
 
-    /// Gives the open run so many bytes to grow in; moves it, if others follow, to where it has them.
+    /// Gives the open run so many bytes to grow in; moves it there, unless it is the last in the buffer.
     private mutating func makeRoom(for size: Int) -> Bool {
         if spare >= size { return true }
         if unsafe start + count + spare == UnsafePointer(top) {
@@ -191,11 +193,12 @@ internal import Glibc
             return true
         }
         guard room >= count + size else { return false }
+        let isOvertaken = unsafe UInt(bitPattern: start - UnsafePointer(base)) < UInt(Self.capacity)
         unsafe memcpy(top, start, count)
         unsafe start = UnsafePointer(top)
         used += count
         spare = 0
-        reserve(parked.isEmpty ? size : min(size + count, room))
+        reserve(isOvertaken ? min(size + count, room) : size)
         return true
     }
 
@@ -242,6 +245,7 @@ internal import Glibc
     /// Takes out the one run that there is.
     @inline(__always)
     mutating func takeSingle() -> Run {
+        assert(spare == 0)
         let run = unsafe Run(owner: owner.unsafelyUnwrapped, start: start, count: count, spare: 0)
         unsafe owner = nil
         used = 0

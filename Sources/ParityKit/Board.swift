@@ -37,6 +37,7 @@ final class Board: Sendable {
         var verdict: Verdict?
         var waiting: [Int32] = []
         var threads: [RunningThread] = []
+        var isOver = false
     }
 
     private let state: Mutex<State>
@@ -111,7 +112,9 @@ final class Board: Sendable {
 
     /// A thread of the run has begun.
     func add(_ thread: RunningThread) {
-        state.withLock { $0.threads.append(thread) }
+        state.withLock { state in
+            if state.isOver { thread.detach() } else { state.threads.append(thread) }
+        }
     }
 
     /// Waits for the ends of the threads when all are through, and else leaves them to themselves.
@@ -120,7 +123,7 @@ final class Board: Sendable {
     /// leak it.
     func endThreads(areThrough: Bool) {
         let threads = state.withLock { state in
-            defer { state.threads = [] }
+            state.isOver = true
             return state.threads
         }
         for thread in threads {

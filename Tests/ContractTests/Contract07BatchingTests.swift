@@ -82,12 +82,12 @@ struct `Contract 7: batching` {
         #expect((1...12).contains(segments), "six callbacks, at most two calls each")
     }
 
-    @Test(arguments: Engine.allCases, [(connections: 2, rounds: 500), (20, 40)])
+    @Test(arguments: Engine.allCases, [(connections: 2, rounds: 500), (20, 50)])
     func `writes to connections in turn leave in at most 2 system calls for each`(
         engine: Engine, load: (connections: Int, rounds: Int)
     ) throws {
         @Sendable func text(_ number: Int, _ round: Int) -> String {
-            String("\(number):\(round), 16 bytes  ".prefix(16))
+            String("\(number):\(round), 16 bytes   ".prefix(16))
         }
         var connections: [Connection] = []
         let stage = try Stage(engine) { connection in
@@ -95,6 +95,7 @@ struct `Contract 7: batching` {
             connection.write("!")
             connection.onData = { connection, bytes in
                 connection.write(bytes)
+                guard bytes[0] == UInt8(ascii: "x") else { return }
                 for round in 0..<load.rounds {
                     for (number, connection) in connections.enumerated() {
                         connection.write(text(number, round))
@@ -112,13 +113,17 @@ struct `Contract 7: batching` {
             }
             let asking = clients.count / 2
             try clients[asking].send("x")
-            return try clients.indices.map { number in
+            let segments = try clients.indices.map { number in
                 let expected =
                     (number == asking ? "x" : "")
                     + (0..<load.rounds).map { text(number, $0) }.joined()
                 #expect(try clients[number].receive(exactly: expected.utf8.count) == Array(expected.utf8))
                 return try receivedDataSegments(clients[number].descriptor) - 1
             }
+            // The next batch begins anew.
+            try clients[asking].send("y")
+            #expect(try clients[asking].receive(exactly: 1) == Array("y".utf8))
+            return segments
         }
         #expect(segments.allSatisfy { (1...2).contains($0) }, "\(segments)")
     }

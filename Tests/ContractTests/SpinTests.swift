@@ -139,7 +139,7 @@ private final class QuietScene {
             fillQueue(of: connection)
             connection.close()
         case .`closed, a duplicate of its descriptor open and readable`:
-            let duplicate = PlainClient(adopting: dup(connection.descriptor))
+            let duplicate = PlainClient(adopting: fcntl(connection.descriptor, F_DUPFD_CLOEXEC, 0))
             var isClosed = false
             connection.onClose = { _, _ in isClosed = true }
             connection.close()

@@ -65,7 +65,7 @@ struct `What echo sends back` {
         try third.send("y")
         #expect(throws: PeerError.self) { try third.receive(exactly: 1) }
         first.close()
-        let patient = PlainClient(adopting: dup(third.descriptor))
+        let patient = PlainClient(adopting: fcntl(third.descriptor, F_DUPFD_CLOEXEC, 0))
         third.close()
         #expect(try patient.receive(exactly: 1) == Array("y".utf8))
         second.close()

@@ -143,7 +143,7 @@ extension Scenario {
                     waker.execute { shared.value.withLock { $0.append(number) } }
                 }
             }
-            thread.detach()
+            stage.board.add(thread)
         }
         start.ref()
         // Keeps the loop until the last has come.
