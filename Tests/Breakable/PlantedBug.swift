@@ -56,7 +56,7 @@ enum PlantedBug: String, CaseIterable, Sendable {
         case .resetIsTakenForTheEnd: "tcp_rst"
         case .readErrorIsIgnored: "tcp_rst"
         case .pausedDataIsDropped: "tcp_read_stop"
-        case .emptyReadIsDelivered: "tcp_ping_pong"
+        case .emptyReadIsDelivered: "nested_nowhere"
         case .interruptedReadIsFatal: "echo_drip"
         case .readsHaveNoLimit: "flood_and_quiet"
         case .urgentDataIsInline: "tcp_oob"

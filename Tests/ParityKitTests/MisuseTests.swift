@@ -92,8 +92,8 @@ struct `Random calls against planted bugs` {
     }
 
     @Test func `and the sequence is shortened`() throws {
-        let participant = Self.participant(.queuedWritesAreSwapped)
-        let long = try #require(Self.failure(of: .queuedWritesAreSwapped, among: 0..<300)?.sequence)
+        let participant = Self.participant(.emptyReadIsDelivered)
+        let long = try #require(Self.failure(of: .emptyReadIsDelivered, among: 0..<300)?.sequence)
         let short = Misuse.shrink(long, on: participant, within: .seconds(20))
         #expect(short.count < long.count)
         #expect(!Misuse.play(short, on: participant).isEmpty)
