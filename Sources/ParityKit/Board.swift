@@ -36,7 +36,7 @@ final class Board: Sendable {
         var outcomes: [Int: PeerOutcome] = [:]
         var verdict: Verdict?
         var waiting: [Int32] = []
-        var threads: [RunningThread] = []
+        var threads: [StartedThread] = []
         var isOver = false
     }
 
@@ -111,7 +111,7 @@ final class Board: Sendable {
     }
 
     /// A thread of the run has begun.
-    func add(_ thread: RunningThread) {
+    func add(_ thread: StartedThread) {
         state.withLock { state in
             if state.isOver { thread.detach() } else { state.threads.append(thread) }
         }
@@ -196,7 +196,7 @@ package func awaitReadiness(of descriptor: Int32, _ events: Int32, until deadlin
 }
 
 /// A thread of its own, to be joined or detached once.
-package struct RunningThread: Sendable {
+package struct StartedThread: Sendable {
     fileprivate let handle: pthread_t
 
     /// Waits until it has ended (pthread_join(3)).
@@ -207,7 +207,7 @@ package struct RunningThread: Sendable {
 }
 
 /// Runs `body` on a thread of its own.
-package func startThread(_ body: @escaping @Sendable () -> Void) -> RunningThread {
+package func startThread(_ body: @escaping @Sendable () -> Void) -> StartedThread {
     final class Start {
         let body: @Sendable () -> Void
         init(_ body: @escaping @Sendable () -> Void) { self.body = body }
@@ -224,5 +224,5 @@ package func startThread(_ body: @escaping @Sendable () -> Void) -> RunningThrea
             return nil
         }, start)
     precondition(status == 0, "pthread_create: errno \(status)")
-    return RunningThread(handle: thread)
+    return StartedThread(handle: thread)
 }

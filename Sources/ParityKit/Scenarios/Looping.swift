@@ -137,7 +137,7 @@ extension Scenario {
         let arrived = Mutex<[Int]>([])
         let shared = Shared(arrived)
         // Once the loop runs, which looks at its beginning for what was asked before.
-        let start = stage.loop.schedule(after: .zero) { _ in
+        stage.loop.schedule(after: .zero) { _ in
             let thread = startThread {
                 for number in 0..<count {
                     waker.execute { shared.value.withLock { $0.append(number) } }
@@ -145,7 +145,6 @@ extension Scenario {
             }
             stage.board.add(thread)
         }
-        start.ref()
         // Keeps the loop until the last has come.
         let hold = stage.loop.schedule(after: .zero, repeating: .milliseconds(1)) { timer in
             let numbers = shared.value.withLock { $0 }
