@@ -34,8 +34,12 @@ let package = Package(
         .systemLibrary(name: "CLibuv", pkgConfig: "libuv", providers: [.apt(["libuv1-dev"])]),
         .target(name: "CLinux"),
         .target(name: "CallbackModel", swiftSettings: strict),
-        .target(name: "LibuvEngine", dependencies: ["CallbackModel", "CLibuv", "CLinux"], swiftSettings: strict),
-        .target(name: "ReadinessEngine", dependencies: ["CallbackModel", "CLinux"], swiftSettings: strict),
+        .target(name: "LinuxSockets", dependencies: ["CallbackModel", "CLinux"], swiftSettings: strict),
+        .target(
+            name: "LibuvEngine", dependencies: ["CallbackModel", "CLibuv", "CLinux", "LinuxSockets"],
+            swiftSettings: strict),
+        .target(
+            name: "ReadinessEngine", dependencies: ["CallbackModel", "CLinux", "LinuxSockets"], swiftSettings: strict),
         .target(
             name: "CallbackServer", dependencies: ["CallbackModel", "LibuvEngine", "ReadinessEngine"],
             swiftSettings: strict),

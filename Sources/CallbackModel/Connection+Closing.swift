@@ -35,8 +35,7 @@ extension Connection {
 
     /// From now on the connection has ``Timeouts/close`` to come to its end.
     private func boundClosing() {
-        let limit = UInt64(sharedOptions.value.timeouts.close.wholeMilliseconds)
-        needRare().closeDeadline = core.driver.nanoseconds / 1_000_000 + limit + 1
+        needRare().closingSince = core.milliseconds
         timeoutsChanged()
     }
 

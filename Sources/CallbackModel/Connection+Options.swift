@@ -19,7 +19,10 @@ extension Connection {
         /// ipv6(7)); nothing for the system's.
         public var typeOfService: UInt8? = nil
         /// How long sent bytes may stay unacknowledged until the connection fails with ETIMEDOUT, from 1 ms to 24 days
-        /// (TCP_USER_TIMEOUT, tcp(7)); nothing for the system's, about 15 minutes.
+        /// (TCP_USER_TIMEOUT, tcp(7)); `nil` for the system's, about 15 minutes.
+        ///
+        /// It also ends a healthy peer that only does not read: its kernel answers, but has no room for more bytes, and
+        /// those that wait for room count as unacknowledged.
         public var userTimeout: Duration? = nil
         /// How long to wait for what.
         public var timeouts = Timeouts()
@@ -81,13 +84,18 @@ extension Connection {
         }
     }
 
-    /// Time-outs, each 1 ms or more, rounded up to whole milliseconds; nothing for none.
+    /// Time-outs, each 1 ms or more, rounded up to whole milliseconds; `nil` for none.
+    ///
+    /// One that has passed is compared with what the kernel knows before it counts: input that waits to be read, room for
+    /// what is queued, and bytes that the peer has acknowledged put it off. If the loop itself was late to look, the peer
+    /// has the time by which it was late once more, at most the whole time-out.
     public struct Timeouts: Hashable, Sendable {
-        /// Neither side sent anything for so long.
+        /// Neither side sent anything for this long, and the peer acknowledged nothing. Counts also while the connection is
+        /// paused: what then waits to be read puts off nothing.
         public var idle: Duration? = nil
-        /// The peer sent nothing for so long, while the connection was reading.
+        /// The peer sent nothing for this long, while the connection was reading.
         public var read: Duration? = nil
-        /// No queued byte could be sent for so long.
+        /// Bytes were queued for this long, none of them left, and the peer acknowledged nothing.
         public var write: Duration? = nil
         /// The connection did not open within.
         public var connect: Duration? = .seconds(30)

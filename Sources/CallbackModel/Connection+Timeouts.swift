@@ -22,18 +22,31 @@ extension Connection {
         lifecycle == .flushing || lifecycle == .readingOut
     }
 
-    /// The earliest time-out that counts, and when it passes.
-    private func nextTimeout() -> (kind: TimeoutKind, deadline: UInt64)? {
-        if isBoundedByClose {
-            return rare?.closeDeadline.map { (.close, $0) }
-        }
+    /// A time-out that counts, in milliseconds of the loop's clock.
+    struct Countdown {
+        let kind: TimeoutKind
+        /// What it waits for has not happened since then.
+        let since: UInt64
+        let limit: UInt64
+        /// Later than `since` and `limit` say if the passed time-out was given more time.
+        let deadline: UInt64
+    }
+
+    /// The earliest time-out that counts.
+    private func nextTimeout() -> Countdown? {
         let times = sharedOptions.value.timeouts
-        var earliest: (kind: TimeoutKind, deadline: UInt64)?
+        var earliest: Countdown?
         func consider(_ kind: TimeoutKind, _ time: Duration?, since start: UInt64) {
             guard let time else { return }
+            let limit = UInt64(time.wholeMilliseconds)
             // One millisecond more, since `start` was truncated to whole ones: a time-out is never early.
-            let deadline = start + UInt64(time.wholeMilliseconds) + 1
-            if deadline < earliest?.deadline ?? .max { earliest = (kind, deadline) }
+            let deadline = max(start + limit + 1, rare?.passedTimeouts?[kind, since: start]?.nextLook ?? 0)
+            guard deadline < earliest?.deadline ?? .max else { return }
+            earliest = Countdown(kind: kind, since: start, limit: limit, deadline: deadline)
+        }
+        if isBoundedByClose {
+            if let start = rare?.closingSince { consider(.close, times.close, since: start) }
+            return earliest
         }
         if lifecycle == .connecting {
             consider(.connect, times.connect, since: openedAt)
@@ -51,7 +64,10 @@ extension Connection {
     /// The queue calls this when the deadline it was told has come; `now` is read from the clock.
     func timeoutsDue(now: UInt64) {
         noteProgress()
-        guard let (kind, deadline) = nextTimeout(), deadline <= now else { return timeoutsChanged() }
+        guard let passed = nextTimeout(), passed.deadline <= now else { return timeoutsChanged() }
+        // What the kernel knows comes first: the loop may have been late to look.
+        if isExtended(passed, now: now) { return timeoutsChanged() }
+        let kind = passed.kind
         var action = TimeoutAction.close
         if kind != .close, let onTimeout = rare?.onTimeout {
             core.perform(.timeout) { action = onTimeout(self, kind) }

@@ -73,10 +73,12 @@
         /// Whether the pipe has paused this source.
         var pipePause = PipePause.none
         var timeoutStarts = TimeoutStarts()
+        /// Made when a time-out first passes.
+        var passedTimeouts: PassedTimeouts?
         /// The race that this connection is an attempt of.
         var race: HostRace?
-        /// When ``Connection/close()`` gives up flushing, in milliseconds of the loop's clock.
-        var closeDeadline: UInt64?
+        /// Since when ``Timeouts/close`` counts, in milliseconds of the loop's clock.
+        var closingSince: UInt64?
         /// Stays when all else here is let go.
         var bytesUnsent: UInt64 = 0
     }

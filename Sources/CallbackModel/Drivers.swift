@@ -190,6 +190,16 @@ open class ListenerDriver {
     /// kernel tells nothing.
     open var loss: Int32? { unimplemented() }
 
+    /// Whether a read would find something now: bytes, the end or an error. One system call, made only when a
+    /// time-out has passed, as are the next two.
+    open var hasInput: Bool { unimplemented() }
+
+    /// Whether a write would move something now, or find an error; while it connects, whether that is decided.
+    open var hasRoom: Bool { unimplemented() }
+
+    /// What the kernel knows of the bytes that it has taken; `nil` if it tells nothing.
+    open var sendProgress: SendProgress? { unimplemented() }
+
     /// Sends what the kernel takes at once, unless something is queued before it, and queues a copy of the rest.
     ///
     /// Returns how many bytes are queued afterwards, or a negative errno. After an error nothing more is ever
@@ -215,6 +225,16 @@ open class ListenerDriver {
     ///
     /// With `resetting` the peer gets RST in place of FIN (SO_LINGER with zero, socket(7)).
     open func close(resetting: Bool) { unimplemented() }
+}
+
+/// What the kernel knows of the bytes that it has taken from a stream.
+@_spi(Engine)
+public enum SendProgress: Equatable {
+    /// TCP: how many bytes the peer's kernel has acknowledged since the connection began, and how many milliseconds
+    /// ago it last made room for new ones.
+    case acknowledged(UInt64, roomMadeBefore: UInt64)
+    /// Other sockets: how much the peer has not taken yet, and how much that is at least when the kernel takes no more.
+    case untaken(Int, full: Int)
 }
 
 /// What came of the call that begins to connect.

@@ -97,6 +97,11 @@ final class HostRace {
         tryNext(after: error)
     }
 
+    /// Whether the kernel has opened or refused an attempt, and the loop has not looked yet.
+    var hasDecidedAttempt: Bool {
+        attempts.contains { $0.lifecycle == .connecting && $0.driver.hasRoom }
+    }
+
     private func lose(_ connection: Connection, _ error: IOError) {
         finish()
         connection.connectFailed(error)
@@ -169,6 +174,10 @@ func interleaved(_ addresses: [SocketAddress]) -> [SocketAddress] {
     override var localAddress: SocketAddress? { elected?.localAddress }
     override var queuedByteCount: Int { winner?.queuedByteCount ?? queue.count }
     override var loss: Int32? { elected?.loss }
+    override var hasInput: Bool { elected?.hasInput ?? false }
+    /// Before an address has answered: whether one of the attempts is decided, and the loop has not looked yet.
+    override var hasRoom: Bool { elected?.hasRoom ?? race.hasDecidedAttempt }
+    override var sendProgress: SendProgress? { winner?.sendProgress }
     override func startReading() { elected?.startReading() }
     override func stopReading() { elected?.stopReading() }
 

@@ -15,6 +15,19 @@ final class TimeoutQueue {
     /// When the alarm rings; `UInt64.max` while it does not.
     private var alarmDeadline = UInt64.max
 
+    /// A time in which the loop looked at nothing: a callback took long, or the process was stopped.
+    struct Stall {
+        /// When the loop looked again, in milliseconds of its clock.
+        var end: UInt64 = 0
+        /// How long it was at least, in milliseconds: from the first deadline that it missed.
+        var length: UInt64 = 0
+        /// 10 ms. Busy turns are late by less, and it would be pointless to make up for them.
+        static let least: UInt64 = 10
+    }
+
+    /// The last one that an alarm has shown. Measured there, so that it costs a turn nothing.
+    private(set) var lastStall = Stall()
+
     /// Sets or moves the deadline of `connection`, in milliseconds of the loop's clock.
     func set(_ connection: Connection, deadline: UInt64, core: LoopCore) {
         let index = Int(connection.timeoutIndex)
@@ -64,8 +77,11 @@ final class TimeoutQueue {
     }
 
     private func ring(_ core: LoopCore) {
+        let now = core.milliseconds
+        if now >= alarmDeadline, now - alarmDeadline >= Stall.least {
+            lastStall = Stall(end: now, length: now - alarmDeadline)
+        }
         alarmDeadline = .max
-        let now = core.driver.nanoseconds / 1_000_000
         while let first = heap.first, first.deadline <= now {
             // Held for the call: a time-out that closes the connection may let go of the loop's reference.
             let connection = unsafe first.connection.takeUnretainedValue()

@@ -1,6 +1,7 @@
 internal import CLibuv
 @_spi(Engine) internal import CallbackModel
 internal import Glibc
+internal import LinuxSockets
 
 /// A connected socket over `uv_tcp_t` or `uv_pipe_t`.
 ///
@@ -131,6 +132,10 @@ internal import Glibc
         guard socket >= 0, unsafe poll(&entry, 1, 0) == 1, Int32(entry.revents) & POLLERR != 0 else { return nil }
         return lossError(of: socket)
     }
+
+    override var hasInput: Bool { LinuxSockets.hasInput(socket) }
+    override var hasRoom: Bool { LinuxSockets.hasRoom(socket) }
+    override var sendProgress: SendProgress? { LinuxSockets.sendProgress(socket) }
 
     // MARK: Reading
 

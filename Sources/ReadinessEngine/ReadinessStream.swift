@@ -1,5 +1,6 @@
 @_spi(Engine) internal import CallbackModel
 internal import Glibc
+internal import LinuxSockets
 
 /// A connected socket: read when the kernel says so, written at once while nothing is queued.
 @safe final class ReadinessStream: StreamDriver {
@@ -112,6 +113,10 @@ internal import Glibc
         let error = Kernel.pendingError(of: token.descriptor)
         return error == 0 ? ECONNRESET : error
     }
+
+    override var hasInput: Bool { LinuxSockets.hasInput(descriptor) }
+    override var hasRoom: Bool { LinuxSockets.hasRoom(descriptor) }
+    override var sendProgress: SendProgress? { LinuxSockets.sendProgress(descriptor) }
 
     // MARK: Reading
 

@@ -198,6 +198,16 @@ final class BreakableStream: StreamDriver {
         return poll(&entry, 1, 0) == 1 && Int32(entry.revents) & POLLERR != 0 ? ECONNRESET : nil
     }
 
+    override var hasInput: Bool { isReady(for: POLLIN) }
+    override var hasRoom: Bool { isReady(for: POLLOUT) }
+    /// Slow peers are not what this engine is broken for.
+    override var sendProgress: SendProgress? { nil }
+
+    private func isReady(for event: Int32) -> Bool {
+        var entry = pollfd(fd: number, events: Int16(event), revents: 0)
+        return isOpen && poll(&entry, 1, 0) == 1
+    }
+
     override func close(resetting: Bool) {
         guard isOpen else { return }
         isOpen = false

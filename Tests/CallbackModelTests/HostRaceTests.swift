@@ -267,7 +267,7 @@ import Testing
         case .timeout: break
         case .endThenTimeout: connection.end()
         }
-        driver.advance(to: 5_000)
+        for time in 1_252...2_001 as ClosedRange<UInt64> { driver.advance(to: time) }
         driver.turn()
         let expected: CloseReason =
             switch act {

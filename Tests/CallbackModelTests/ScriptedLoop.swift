@@ -125,7 +125,16 @@ final class ScriptedStream: StreamDriver {
 
     override var descriptor: Int32 { isClosed ? -1 : 3 }
     override var localAddress: SocketAddress? { nil }
-    override var queuedByteCount: Int { 0 }
+    override var queuedByteCount: Int { queued }
+    /// How many bytes of the writes are still queued after the next one.
+    var queued = 0
+    // What the kernel says at a passed time-out.
+    override var hasInput: Bool { input }
+    var input = false
+    override var hasRoom: Bool { room }
+    var room = false
+    override var sendProgress: SendProgress? { progress }
+    var progress: SendProgress?
     override func startReading() { isReading = true }
     override func stopReading() { isReading = false }
     override func finish() { isFinished = true }
@@ -134,7 +143,7 @@ final class ScriptedStream: StreamDriver {
     override func send(_ bytes: Span<UInt8>) -> Int {
         if let failure { return -Int(failure) }
         sent.append(bytes.withUnsafeBufferPointer { Array($0) })
-        return 0
+        return queued
     }
 
     override func send(keeping bytes: [UInt8]) -> Int {

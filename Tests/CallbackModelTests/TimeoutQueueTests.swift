@@ -66,7 +66,10 @@ import Testing
         for (number, idle) in idles.enumerated() {
             _ = connect(number, idle: idle) { number, _ in order.append(number) }
         }
+        // The first is late, which gives each its time once more.
         driver.advance(to: 5_000)
+        #expect(order.isEmpty)
+        driver.advance(to: 6_000)
         #expect(order.count == idles.count)
         #expect(order.map { idles[$0] } == idles.sorted())
     }
@@ -96,6 +99,7 @@ import Testing
                 })
         }
         driver.advance(to: 5_000)
+        driver.advance(to: 6_000)
         #expect(passed == 1)
     }
 }

@@ -46,8 +46,9 @@ import Testing
         // module → what its files may import, beside the standard library, Glibc and Synchronization.
         let arrows: [String: Set<String>] = [
             "CallbackModel": [],
-            "LibuvEngine": ["CallbackModel", "CLibuv", "CLinux"],
-            "ReadinessEngine": ["CallbackModel", "CLinux"],
+            "LinuxSockets": ["CallbackModel", "CLinux"],
+            "LibuvEngine": ["CallbackModel", "CLibuv", "CLinux", "LinuxSockets"],
+            "ReadinessEngine": ["CallbackModel", "CLinux", "LinuxSockets"],
             "CallbackServer": ["CallbackModel", "LibuvEngine", "ReadinessEngine"],
             "echo": ["CallbackServer", "ArgumentParser"],
             "parity": ["CallbackServer", "ParityKit", "FaultKit", "ArgumentParser"],

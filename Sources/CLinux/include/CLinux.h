@@ -8,7 +8,9 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <stdint.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -40,6 +42,32 @@ static inline void linux_ignore_sigpipe(void) {
 /// The handler of a signal action: a macro names the member of a union (sigaction(2)).
 static inline void linux_set_handler(struct sigaction *action, void (*handler)(int)) {
     action->sa_handler = handler;
+}
+
+/// The beginning of what TCP_INFO gives (struct tcp_info in linux/tcp.h, which never moves a field). glibc's
+/// netinet/tcp.h ends before the last one, and cannot be included together with linux/tcp.h.
+struct linux_tcp_info {
+    uint8_t tcpi_state;
+    uint8_t tcpi_ca_state;
+    /// How often the oldest lost data was sent again without an answer.
+    uint8_t tcpi_retransmits;
+    uint8_t other_bytes[5];
+    uint32_t other_words[9];
+    /// Milliseconds ago.
+    uint32_t tcpi_last_data_sent;
+    uint32_t tcpi_last_ack_sent;
+    uint32_t tcpi_last_data_recv;
+    uint32_t tcpi_last_ack_recv;
+    uint32_t more_words[12];
+    uint64_t tcpi_rates[2];
+    /// RFC 4898, tcpEStatsAppHCThruOctetsAcked; Linux 4.1.
+    uint64_t tcpi_bytes_acked;
+};
+
+/// SIOCOUTQ: what of the bytes that were sent has not arrived, or, for a Unix socket, was not read. ioctl(2) is variadic,
+/// and linux/sockios.h names TIOCOUTQ so.
+static inline int linux_outgoing_queue(int descriptor, int *count) {
+    return ioctl(descriptor, TIOCOUTQ, count);
 }
 
 // select(2): the sets are handled by macros. A descriptor at or above FD_SETSIZE would write past the set.
