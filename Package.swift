@@ -65,6 +65,9 @@ let package = Package(
         .testTarget(
             name: "CallbackModelTests", dependencies: ["CallbackModel", "TestSupport"], swiftSettings: testing),
         .testTarget(
+            name: "LinuxSocketsTests", dependencies: ["LinuxSockets", "CallbackModel", "TestSupport"],
+            swiftSettings: testing),
+        .testTarget(
             name: "ReadinessEngineTests", dependencies: ["ReadinessEngine", "CallbackModel", "CLinux", "TestSupport"],
             swiftSettings: testing),
         .testTarget(

@@ -15,6 +15,12 @@ extension Connection {
         public var receiveBufferSize: Int? = nil
         /// The kernel's send buffer in bytes, from 1 (SO_SNDBUF, socket(7)); nothing for its own choice.
         public var sendBufferSize: Int? = nil
+        /// How many bytes the kernel takes beyond those that it has sent already, from 1 (TCP_NOTSENT_LOWAT, tcp(7)); `nil`
+        /// for the system's choice, usually as many as the send buffer holds.
+        ///
+        /// What it does not take stays in the queue, where ``Connection/bufferedByteCount``, `onDrain` and time-outs see
+        /// it, and where ``Connection/reset()`` can drop it. 128 KiB is a usual value. Unix sockets have no such limit.
+        public var notSentLowWaterMark: Int? = nil
         /// The type of service of outgoing packets, the DSCP in its upper six bits (IP_TOS, ip(7); IPV6_TCLASS,
         /// ipv6(7)); nothing for the system's.
         public var typeOfService: UInt8? = nil
@@ -41,6 +47,12 @@ extension Connection {
                 guard let size else { continue }
                 guard (1...Int(Int32.max)).contains(size) else {
                     throw .invalid("setsockopt", "a buffer of \(size) bytes is not between 1 and \(Int32.max)")
+                }
+            }
+            if let notSentLowWaterMark {
+                guard (1...Int(Int32.max)).contains(notSentLowWaterMark) else {
+                    throw .invalid(
+                        "setsockopt", "notSentLowWaterMark \(notSentLowWaterMark) is not between 1 and \(Int32.max)")
                 }
             }
             if let userTimeout {

@@ -142,6 +142,7 @@ func applyOptions(_ options: Connection.Options, to descriptor: Int32, isTCP: Bo
         // Refused by an IPv4 socket, and no harm done.
         _ = setOption(descriptor, Int32(IPPROTO_IPV6), IPV6_TCLASS, Int32(type))
     }
+    if let mark = options.notSentLowWaterMark { _ = setOption(descriptor, tcp, TCP_NOTSENT_LOWAT, Int32(mark)) }
     if let limit = options.userTimeout {
         _ = setOption(descriptor, tcp, TCP_USER_TIMEOUT, Int32(limit.wholeMilliseconds))
     }

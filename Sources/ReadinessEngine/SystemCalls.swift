@@ -128,6 +128,7 @@ enum Kernel {
             // Refused by an IPv4 socket, and no harm done.
             set(descriptor, Int32(IPPROTO_IPV6), IPV6_TCLASS, to: Int32(type))
         }
+        if let mark = options.notSentLowWaterMark { set(descriptor, tcp, TCP_NOTSENT_LOWAT, to: Int32(mark)) }
         if let limit = options.userTimeout {
             set(descriptor, tcp, TCP_USER_TIMEOUT, to: Int32(limit.wholeMilliseconds))
         }

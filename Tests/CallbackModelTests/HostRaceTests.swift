@@ -248,6 +248,22 @@ import Testing
         finish(race)
     }
 
+    @Test func `an attempt that the kernel has decided puts the time-out off until the loop has looked`() throws {
+        var options = EventLoop.ConnectOptions()
+        options.connection.timeouts.connect = .seconds(1)
+        let race = try Race(loop, options)
+        driver.answer(.success([six1, four1]))
+        driver.advance(to: 1_251)
+        stream(1).room = true
+        driver.advance(to: 2_001)
+        #expect(race.reason == nil)
+        stream(1).room = false
+        stream(1).opened()
+        for time in 2_002...2_200 as ClosedRange<UInt64> { driver.advance(to: time) }
+        #expect(race.events == ["open"])
+        finish(race)
+    }
+
     enum Act: CaseIterable { case close, reset, closeAfterWrite, timeout, endThenTimeout }
 
     @Test(arguments: Act.allCases)

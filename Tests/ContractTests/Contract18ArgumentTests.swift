@@ -28,6 +28,7 @@ struct `Contract 18: bad arguments` {
         least.connection.lowWaterMark = 0
         least.connection.receiveBufferSize = 1
         least.connection.sendBufferSize = 1
+        least.connection.notSentLowWaterMark = 1
         least.connection.keepAlive = Connection.KeepAlive(idle: .seconds(1), interval: .seconds(1), count: 1)
         least.connection.timeouts.write = .milliseconds(1)
         var most = Listener.Options()
@@ -37,6 +38,7 @@ struct `Contract 18: bad arguments` {
         most.connection.highWaterMark = 1 << 30
         most.connection.lowWaterMark = (1 << 30) - 1
         most.connection.receiveBufferSize = Int(Int32.max)
+        most.connection.notSentLowWaterMark = Int(Int32.max)
         most.connection.keepAlive = Connection.KeepAlive(
             idle: .seconds(32_767), interval: .seconds(32_767), count: 127)
         most.connection.timeouts.idle = .seconds(Int64.max)
@@ -207,6 +209,9 @@ struct BadOptions: Sendable, CustomTestStringConvertible {
         }
         + [0, -1, 1 << 31].map { (number: Int) in
             BadOptions("sendBufferSize", "\(number)") { $0.connection.sendBufferSize = number }
+        }
+        + [0, -1, 1 << 31].map { (number: Int) in
+            BadOptions("notSentLowWaterMark", "\(number)") { $0.connection.notSentLowWaterMark = number }
         }
 
     private static let times: [BadOptions] =

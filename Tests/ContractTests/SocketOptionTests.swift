@@ -98,6 +98,22 @@ struct `Socket options` {
         withExtendedLifetime(kept) {}
     }
 
+    @Test(arguments: Engine.allCases, Way.allCases)
+    func `the low water mark of what is not sent yet, which leaves the rest in the queue`(
+        engine: Engine, way: Way
+    ) throws {
+        // TCP_NOTSENT_LOWAT (linux/tcp.h).
+        let notSentLowWaterMark: Int32 = 25
+        let (connection, kept) = try connect(engine, way) { $0.notSentLowWaterMark = 20_000 }
+        #expect(try option(connection, tcp, notSentLowWaterMark) == 20_000)
+        // Without it the kernel takes some MB.
+        connection.write([UInt8](repeating: 1, count: 8 << 20))
+        let (plain, alsoKept) = try connect(engine, way) { _ in }
+        plain.write([UInt8](repeating: 1, count: 8 << 20))
+        #expect(connection.bufferedByteCount > plain.bufferedByteCount)
+        withExtendedLifetime((kept, alsoKept)) {}
+    }
+
     @Test(arguments: Engine.allCases)
     func `reusePort: two listeners of one port share its clients`(engine: Engine) throws {
         let loop = try EventLoop(engine: engine)

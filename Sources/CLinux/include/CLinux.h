@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -58,11 +59,13 @@ struct linux_tcp_info {
     uint32_t tcpi_last_ack_sent;
     uint32_t tcpi_last_data_recv;
     uint32_t tcpi_last_ack_recv;
-    uint32_t more_words[12];
+    uint32_t more_words[11];
     uint64_t tcpi_rates[2];
     /// RFC 4898, tcpEStatsAppHCThruOctetsAcked; Linux 4.1.
     uint64_t tcpi_bytes_acked;
 };
+_Static_assert(offsetof(struct linux_tcp_info, tcpi_last_data_sent) == 44, "as in linux/tcp.h");
+_Static_assert(offsetof(struct linux_tcp_info, tcpi_bytes_acked) == 120, "as in linux/tcp.h");
 
 /// SIOCOUTQ: what of the bytes that were sent has not arrived, or, for a Unix socket, was not read. ioctl(2) is variadic,
 /// and linux/sockios.h names TIOCOUTQ so.
