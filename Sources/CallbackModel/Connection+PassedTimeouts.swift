@@ -60,12 +60,13 @@ extension Connection {
         }
     }
 
-    /// The peer was silent while the loop did not look, and perhaps only because it waited for the loop. It has that
-    /// time once more, at most the whole limit. Once only, or a loop that is always late would keep dead peers.
+    /// The peer was silent while the loop did not look, and perhaps only because it waited for the loop. It has the time
+    /// of the stall again, at most the whole limit. Once only, or a loop that is always late would keep dead peers.
     private func extendAfterStall(_ passed: Countdown, now: UInt64) -> Bool {
         let stall = core.timeouts.lastStall
         guard stall.end > passed.since else { return false }
-        let end = stall.end + min(stall.length, passed.limit)
+        let (length, isLong) = stall.lateness.multipliedReportingOverflow(by: TimeoutQueue.Stall.parts)
+        let end = stall.end + (isLong ? passed.limit : min(length, passed.limit))
         guard end > now else { return false }
         return change(passed) { look in
             guard !look.madeUpForStall else { return false }

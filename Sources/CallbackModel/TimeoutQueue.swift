@@ -19,10 +19,14 @@ final class TimeoutQueue {
     struct Stall {
         /// When the loop looked again, in milliseconds of its clock.
         var end: UInt64 = 0
-        /// How long it was at least, in milliseconds: from the first deadline that it missed.
-        var length: UInt64 = 0
-        /// 10 ms. Busy turns are late by less, and it would be pointless to make up for them.
-        static let least: UInt64 = 10
+        /// How late the loop was for the first deadline that it missed, in milliseconds.
+        var lateness: UInt64 = 0
+
+        /// 10 ms: ordinary turns are late by less.
+        static let leastLateness: UInt64 = 10
+        /// Only the end of a stall is seen, behind the first missed deadline. It counts as a tenth of the whole: so a loop
+        /// that is late by a tenth of a time-out gives all of it again, and one that is often a little late gives little.
+        static let parts: UInt64 = 10
     }
 
     /// The last one that an alarm has shown. Measured there, so that it costs a turn nothing.
@@ -78,8 +82,8 @@ final class TimeoutQueue {
 
     private func ring(_ core: LoopCore) {
         let now = core.milliseconds
-        if now >= alarmDeadline, now - alarmDeadline >= Stall.least {
-            lastStall = Stall(end: now, length: now - alarmDeadline)
+        if now >= alarmDeadline, now - alarmDeadline >= Stall.leastLateness {
+            lastStall = Stall(end: now, lateness: now - alarmDeadline)
         }
         alarmDeadline = .max
         while let first = heap.first, first.deadline <= now {

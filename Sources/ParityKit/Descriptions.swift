@@ -83,6 +83,9 @@ extension Script.Action: CustomStringConvertible {
         case .setTimeout(let kind, let milliseconds):
             ".setTimeout(.\(kind.rawValue), milliseconds: \(milliseconds.map { "\($0)" } ?? "nil"))"
         case .keep: ".keep"
+        case .stall(let milliseconds): ".stall(milliseconds: \(milliseconds))"
+        case .awaitInput(let number): ".awaitInput(of: \(number))"
+        case .awaitRoom(let number): ".awaitRoom(of: \(number))"
         case .note(let text): ".note(\(text.debugDescription))"
         }
     }

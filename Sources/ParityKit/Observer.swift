@@ -69,6 +69,12 @@ final class ConnectionObserver {
     /// Runs `body` as the callback with this name, then tells how far the connection has come.
     func callback<Answer>(_ name: String, _ body: () -> Answer) -> Answer {
         let answer = overseer.callback(self.name(name), body)
+        tell()
+        return answer
+    }
+
+    /// Tells the peers how far the connection has come.
+    func tell() {
         let seen = seen
         board.update(number) { progress in
             progress.isOpened = seen.isOpened
@@ -78,7 +84,6 @@ final class ConnectionObserver {
             progress.timeouts = seen.timeouts.count
             progress.isClosed = seen.closing != nil
         }
-        return answer
     }
 
     func opened(_ connection: Connection) {

@@ -40,7 +40,7 @@ struct ScenarioGenerator {
         let count = Int.random(in: Self.connections, using: &random)
         let endpoint = [.ipv4, .ipv4, .ipv4, .ipv6, .unix].randomElement(using: &random) ?? Scenario.Endpoint.ipv4
         let isClient = chance(1, of: 4)
-        let options = makeOptions()
+        var options = makeOptions()
         var parts = (0..<count).map { _ in ConnectionPlan(isUnix: endpoint == .unix) }
         for number in parts.indices { makeRounds(&parts[number]) }
         let ends = chooseEnds(count)
@@ -49,6 +49,7 @@ struct ScenarioGenerator {
             if number == 0, !isClient, chance(1, of: 6) { closeListener(&parts[0], count) }
             makeEnd(ends[number], &parts, number, options.connection.allowsHalfOpen)
         }
+        if chance(1, of: 150) { addStall(&parts, &options) }
         let scripts = parts.map { Script($0.response, $0.reactions) }
         return Scenario(
             "random-\(seed)", source: "seed \(seed)", on: endpoint, options: options,
@@ -157,6 +158,20 @@ struct ScenarioGenerator {
             plan.act(.startTimer(nextTimer, milliseconds: Int.random(in: 0...2, using: &random), [.write(payload)]))
         }
         plan.writeLater(payload)
+    }
+
+    /// In some callback of input the handler takes longer than the time-outs, which no peer here deserves. One second is
+    /// more than a peer's thread ever waits for a processor.
+    private mutating func addStall(_ plans: inout [ConnectionPlan], _ options: inout Listener.Options) {
+        let all: [WritableKeyPath<Connection.Timeouts, Duration?>] = [\.idle, \.read, \.write, \.connect]
+        for timeout in all { options.connection.timeouts[keyPath: timeout] = .seconds(1) }
+        options.connection.timeouts.close = .seconds(1)
+        let number = Int.random(in: plans.indices, using: &random)
+        let places = plans[number].reactions.indices.filter {
+            if case .received = plans[number].reactions[$0].trigger { true } else { false }
+        }
+        guard let place = places.randomElement(using: &random) else { return }
+        plans[number].reactions[place].actions.append(.stall(milliseconds: 1_200))
     }
 
     // MARK: Ends

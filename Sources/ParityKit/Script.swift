@@ -108,6 +108,12 @@ public struct Script: Hashable, Sendable {
         case setTimeout(TimeoutKind, milliseconds: Int?)
         /// In `onTimeout`: the connection is kept.
         case keep
+        /// Takes so long, as a callback that computes does. Peers learn before it how far the connection has come.
+        case stall(milliseconds: Int)
+        /// Waits inside the callback until the kernel has input for the connection with this number.
+        case awaitInput(of: Int)
+        /// Waits inside the callback until the kernel has room for what the connection with this number writes.
+        case awaitRoom(of: Int)
         /// Writes a line into the transcript.
         case note(String)
     }

@@ -1,4 +1,5 @@
 internal import CallbackModel
+internal import Glibc
 
 /// Plays a script on one connection.
 final class ScriptPlayer {
@@ -134,8 +135,30 @@ final class ScriptPlayer {
         case .setTimeout(let kind, let milliseconds):
             set(kind, milliseconds.map { .milliseconds($0) }, connection)
         case .keep: break
+        case .stall(let milliseconds):
+            observer.tell()
+            stall(for: .milliseconds(milliseconds))
+        case .awaitInput(let number): awaitReadiness(of: number, POLLIN)
+        case .awaitRoom(let number): awaitReadiness(of: number, POLLOUT)
         case .startTimer, .cancelTimer, .rearmTimer: actOnTimer(action, connection)
         case .closeListener, .pauseListener, .resumeListener, .drainListener: actOnListener(action)
+        }
+    }
+
+    private func stall(for time: Duration) {
+        let end = ContinuousClock.now + time
+        // It keeps no processor from the peers; a signal may cut the wait short.
+        while case let left = ContinuousClock.now.duration(to: end), left > .zero {
+            _ = poll(nil, 0, Int32(clamping: left.wholeMilliseconds))
+        }
+    }
+
+    private func awaitReadiness(of number: Int, _ events: Int32) {
+        observer.tell()
+        guard let target = stage.players[number]?.connection else { return }
+        let deadline = ContinuousClock.now + stage.scenario.timeLimit
+        if !ParityKit.awaitReadiness(of: target.descriptor, events, until: deadline) {
+            observer.report("connection \(number) did not become ready")
         }
     }
 

@@ -35,6 +35,15 @@ extension Scenario {
         if mine.allowsHalfOpen { changes.append("$0.allowsHalfOpen = true") }
         if let size = mine.sendBufferSize { changes.append("$0.sendBufferSize = \(size)") }
         if let size = mine.receiveBufferSize { changes.append("$0.receiveBufferSize = \(size)") }
+        let (times, usualTimes) = (mine.timeouts, usual.timeouts)
+        for (name, time, usual) in [
+            ("idle", times.idle, usualTimes.idle), ("read", times.read, usualTimes.read),
+            ("write", times.write, usualTimes.write), ("connect", times.connect, usualTimes.connect),
+            ("close", times.close, usualTimes.close),
+        ] where time != usual {
+            let value = time.map { ".milliseconds(\($0.wholeMilliseconds))" } ?? "nil"
+            changes.append("$0.timeouts.\(name) = \(value)")
+        }
         return changes
     }
 }

@@ -82,16 +82,21 @@ import Testing
 
     // MARK: Stalls
 
-    @Test(arguments: [TimeoutKind.idle, .read, .write], [30, 2_000] as [UInt64])
-    func `what the loop was late by counts once more, at most the limit, and once`(kind: TimeoutKind, late: UInt64) {
+    @Test(arguments: [TimeoutKind.idle, .read, .write], [10, 2_000] as [UInt64])
+    func `a peer that waited for the loop has its time again, once`(kind: TimeoutKind, late: UInt64) {
         let (connection, _) = connect(kind, queued: kind == .write ? 10 : 0)
         driver.advance(to: Self.due + late)
-        let more = min(late, Self.limit)
-        // Late again: a loop that always is keeps no dead peer.
-        driver.advance(to: Self.due + late + more - 1)
+        driver.advance(to: Self.due + late + Self.limit - 1)
         #expect(connection.cause == nil)
-        driver.advance(to: Self.due + late + more + 500)
+        // Late again: a loop that always is keeps no dead peer.
+        driver.advance(to: Self.due + late + Self.limit + 500)
         #expect(connection.cause == .timedOut(kind))
+    }
+
+    @Test func `a loop that is a little late gives ten times as much again`() {
+        let (connection, _) = driver.connect { $0.timeouts.idle = .seconds(10) }
+        driver.advance(to: 11_001 + 30)
+        #expect(closing(of: connection, until: 20_000) == 11_031 + 300)
     }
 
     @Test func `a stall is made up for where the time-out passes behind it`() {
@@ -101,8 +106,7 @@ import Testing
         // Only the first is due, and late.
         driver.advance(to: 1_180)
         #expect(first.cause == nil)
-        // 79 ms late, from 1,101 on: not before 1,259, in place of 1,191.
-        #expect(closing(of: second, until: 2_000) == 1_259)
+        #expect(closing(of: second, until: 2_000) == 1_180 + Self.limit)
     }
 
     @Test func `a loop that is late by a few milliseconds is not`() {

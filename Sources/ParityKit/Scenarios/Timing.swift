@@ -196,6 +196,7 @@ extension Scenario {
                     received: .exactly("Q"), closing: .timedOut(.close),
                     peer: .prefix(of: .pattern(41, count: 20_000_000)), .reset)
             ]),
+        honestOverAStall, deadOverAStall,
         Scenario(
             "timer_answers_later", source: uvTimer, clauses: [13],
             handler: .script(
@@ -212,4 +213,87 @@ extension Scenario {
                 Expectation(received: .exactly("Q"), ended: true, closing: .localClose, peer: .exactly("again"), .end)
             ]),
     ]
+}
+
+// MARK: - Stalls
+
+extension Scenario {
+    private static let long = Payload.pattern(42, count: 4_500_000)
+
+    /// Connection 0 sets time-outs for the others and takes longer than they are, while the peers of these act. What it
+    /// waits for is in the kernel then, and the loop has not looked.
+    private static let honestOverAStall = Scenario(
+        "honest_over_a_stall", source: "contract, clause 13: a late loop ends no honest peer", clauses: [13],
+        handler: .scripts([
+            Script(
+                .nothing,
+                [
+                    .on(
+                        .received(1), .other(1, [.setTimeout(.idle, milliseconds: 300)]),
+                        .other(2, [.setTimeout(.read, milliseconds: 300)]),
+                        .other(3, [.writeCompleting(long), .setTimeout(.write, milliseconds: 300)]),
+                        .other(4, [.write(long), .setTimeout(.close, milliseconds: 300), .close]),
+                        .awaitInput(of: 1), .awaitInput(of: 2), .awaitRoom(of: 3), .awaitRoom(of: 4),
+                        .stall(milliseconds: 400))
+                ]),
+            Script(.echo, [.on(.received(1), .setTimeout(.idle, milliseconds: nil))]),
+            Script(.echo, [.on(.received(1), .setTimeout(.read, milliseconds: nil))]),
+            Script(.nothing, [.on(.completion(0), .setTimeout(.write, milliseconds: nil))]),
+            Script(.nothing),
+        ]),
+        peers: [
+            Peer(
+                .waitFor(1, .opened), .waitFor(2, .opened), .waitFor(3, .opened), .waitFor(4, .opened), .send("S"),
+                .waitFor(1, .closed), .waitFor(2, .closed), .waitFor(3, .closed), .waitFor(4, .closed), .halfClose,
+                .readToEnd),
+            Peer(.waitFor(0, .received(1)), .send("x"), .read(1), .halfClose, .readToEnd),
+            Peer(.waitFor(0, .received(1)), .send("y"), .read(1), .halfClose, .readToEnd),
+            Peer(.waitFor(0, .received(1)), .read(4_500_000), .halfClose, .readToEnd),
+            Peer(.waitFor(0, .received(1)), .readToEnd),
+        ],
+        expected: [
+            Expectation(received: .exactly("S"), ended: true, closing: .peerClosed, .end),
+            .echo(of: "x"), .echo(of: "y"),
+            Expectation(ended: true, closing: .peerClosed, peer: .exactly(long), .end).with {
+                $0.completions = 1
+                $0.isDrained = nil
+            },
+            Expectation(closing: .localClose, peer: .exactly(long), .end).with { $0.isDrained = nil },
+        ])
+
+    /// The same with peers that do nothing.
+    private static let deadOverAStall = Scenario(
+        "dead_over_a_stall", source: "contract, clause 13: a late loop ends no honest peer, and all others",
+        clauses: [13],
+        handler: .scripts([
+            Script(
+                .nothing,
+                [
+                    .on(
+                        .received(1), .other(1, [.setTimeout(.idle, milliseconds: 100)]),
+                        .other(2, [.setTimeout(.read, milliseconds: 100)]),
+                        .other(3, [.writeCompleting(long), .setTimeout(.write, milliseconds: 100)]),
+                        .other(4, [.write(long), .setTimeout(.close, milliseconds: 100), .close]),
+                        .stall(milliseconds: 150))
+                ]),
+            Script(.nothing), Script(.nothing), Script(.nothing), Script(.nothing),
+        ]),
+        peers: [
+            Peer(
+                .waitFor(1, .opened), .waitFor(2, .opened), .waitFor(3, .opened), .waitFor(4, .opened), .send("S"),
+                .waitFor(1, .closed), .waitFor(2, .closed), .waitFor(3, .closed), .waitFor(4, .closed), .halfClose,
+                .readToEnd),
+            Peer(.wait(.closed), .readToEnd), Peer(.wait(.closed), .readToEnd),
+            Peer(.wait(.closed), .readToEnd), Peer(.wait(.closed), .readToEnd),
+        ],
+        expected: [
+            Expectation(received: .exactly("S"), ended: true, closing: .peerClosed, .end),
+            Expectation(closing: .timedOut(.idle), .end).with { $0.timeouts = [.idle] },
+            Expectation(closing: .timedOut(.read), .end).with { $0.timeouts = [.read] },
+            Expectation(closing: .timedOut(.write), peer: .prefix(of: long), .reset).with {
+                $0.failures = 1
+                $0.timeouts = [.write]
+            },
+            Expectation(closing: .timedOut(.close), peer: .prefix(of: long), .reset),
+        ])
 }
