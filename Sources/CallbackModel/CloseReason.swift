@@ -17,7 +17,7 @@ public enum CloseReason: Hashable, Sendable {
     case timedOut(TimeoutKind)
     /// The loop was over its limits and gave up this connection to stay within them.
     case shed
-    /// A drain's deadline came first.
+    /// The deadline of ``Listener/drain(within:forcing:_:)`` came first.
     case drainDeadline
     /// A system call failed, other than by the peer's doing.
     // Indirect: each connection has room for its reason, and would have it for an error, eight times as large.
@@ -40,8 +40,13 @@ public enum TimeoutKind: String, Hashable, Sendable, CaseIterable {
 
 /// What ``Connection/onTimeout`` wants done.
 public enum TimeoutAction: Sendable {
-    /// Close the connection, with ``CloseReason/timedOut(_:)``.
+    /// Close the connection, with ``CloseReason/timedOut(_:)``: with FIN if all was sent and acknowledged, else with a
+    /// reset. All was not sent if bytes are queued, or if the connection is the target of a pipe whose source has not
+    /// ended.
     case close
+    /// Reset it, with the same reason, also if nothing is known to be owed: this side was in the middle of an answer of
+    /// which the rest was still to be written.
+    case reset
     /// Keep it; the same time-out counts anew from now.
     case keep
 }

@@ -108,6 +108,7 @@ extension Connection {
         output = .closed
         input = .closed
         lifecycle = .closing
+        if resetting { needRare().wasReset = true }
         lastReadAt = core.milliseconds
         core.timeouts.remove(self)
         driver.close(resetting: resetting)
@@ -119,27 +120,37 @@ extension Connection {
         deliverCompletions(upTo: bytesWritten, .sent)
         deliverCompletions(upTo: .max, .failed(reason))
         if let race = rare?.race { race.lost(self, reason) }
-        listener?.connectionCloses(reason)
+        listener?.connectionCloses(reason, wasReset: rare?.wasReset ?? false)
         core.noteEvent()
+        // One that had ended has no target any more, unless `onClose` makes it a source.
+        let isCutSource = rare?.pipeTarget != nil
         if let closeCallback { core.perform(.close) { closeCallback(self, reason) } }
         // Not before: until here the user may lay a pipe.
-        cutPipes(reason)
+        cutPipes(reason, isCutSource: isCutSource)
         let listener = self.listener
         release()
         listener?.connectionClosed()
     }
 
-    func closeAtDrainDeadline() {
+    func closeAtDrainDeadline(_ forcing: Listener.Forcing) {
         guard lifecycle != .closing, lifecycle != .closed else { return }
         interrupted(by: .drainDeadline)
-        closeDriver(resetting: bufferedByteCount > 0)
+        closeDriver(resetting: forcing == .reset || isPeerOwed)
+    }
+
+    /// Whether this side has more to send: bytes in the queue, or what a pipe's source may still bring. FIN would then let
+    /// the peer take a part for the whole.
+    var isPeerOwed: Bool {
+        bufferedByteCount > 0 || output == .open && isPipeTarget
     }
 
     /// Closes without calling anyone: the loop is being let go.
     func abandon() {
+        // Before the callbacks are let go, and with them what is known of pipes.
+        let isPeerOwed = self.isPeerOwed
         releaseCallbacks()
         cause = cause ?? .localClose
-        closeDriver()
+        closeDriver(resetting: isPeerOwed)
     }
 
     func release() {

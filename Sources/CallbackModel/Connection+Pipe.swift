@@ -6,9 +6,9 @@ extension Connection {
     ///
     /// Takes the place of `onData`; the other callbacks stay the user's. When this connection's peer has finished,
     /// `target` ends (``end()``) and the other direction goes on, as with ``Options/allowsHalfOpen``. When this
-    /// connection breaks before that, `target` is reset, so that its peer cannot take a part for the whole; closed by
-    /// this side, `target` ends. When `target` goes first, this connection closes the same way. A second call moves
-    /// the pipe to another target. A target takes from one source: another pipe to it ends the first one, whose
+    /// connection breaks before that, or this side closes it, `target` is reset, so that its peer cannot take a part for
+    /// the whole. When `target` goes first, this connection closes, or is reset if `target` broke. A second call moves the
+    /// pipe to another target. A target takes from one source: another pipe to it ends the first one, whose
     /// source goes on reading, into nothing until its `onData` is set. All this comes right after `onEnd` and
     /// `onClose`, which may still lead the pipe elsewhere. A connection that is closed already is no source and no
     /// target: then nothing happens.
@@ -93,14 +93,14 @@ extension Connection {
     }
 
     /// This connection has closed: what its pipes lead to, and come from, goes the same way.
-    func cutPipes(_ reason: CloseReason) {
+    func cutPipes(_ reason: CloseReason, isCutSource: Bool) {
         let (target, source) = (rare?.pipeTarget, rare?.pipeSource)
         rare?.pipeTarget = nil
         rare?.pipeSource = nil
         let isBroken = reason != .localClose && reason != .peerClosed
         if let target {
             target.rare?.pipeSource = nil
-            if isBroken { target.reset() } else { target.end() }
+            if isBroken || isCutSource { target.reset() } else { target.end() }
         }
         if let source {
             source.rare?.pipeTarget = nil

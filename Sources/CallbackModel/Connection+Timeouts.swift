@@ -84,8 +84,11 @@ extension Connection {
             // The user's own close, in `onTimeout`, has its time to flush.
             if kind != .close, isBoundedByClose { return }
             interrupted(by: .timedOut(kind))
-            // Unsent bytes and a plain FIN would look to the peer like a whole answer.
-            closeDriver(resetting: bufferedByteCount > 0)
+            // FIN behind bytes that the peer does not take would keep them in the kernel for many minutes.
+            closeDriver(resetting: isPeerOwed || lifecycle == .open && driver.hasUnacknowledged)
+        case .reset:
+            interrupted(by: .timedOut(kind))
+            closeDriver(resetting: true)
         }
     }
 

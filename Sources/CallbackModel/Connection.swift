@@ -79,6 +79,8 @@
         var race: HostRace?
         /// Since when ``Timeouts/close`` counts, in milliseconds of the loop's clock.
         var closingSince: UInt64?
+        /// Whether this side has closed with RST.
+        var wasReset = false
         /// Stays when all else here is let go.
         var bytesUnsent: UInt64 = 0
     }

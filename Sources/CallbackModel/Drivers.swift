@@ -108,6 +108,9 @@ open class ListenerDriver {
     /// Leaves clients in the kernel's backlog.
     open func pause() { unimplemented() }
 
+    /// Whether an accept would find a client now. One system call, made only by a drain.
+    open var hasWaitingClients: Bool { unimplemented() }
+
     /// Closes the socket now; `Listener.driverClosed` follows in a later callback.
     open func close() { unimplemented() }
 }
@@ -196,6 +199,10 @@ open class ListenerDriver {
 
     /// Whether a write would move something now, or find an error; while it connects, whether that is decided.
     open var hasRoom: Bool { unimplemented() }
+
+    /// Whether bytes that the kernel has taken are still unacknowledged, or, on a Unix socket, unread. One system call,
+    /// made only when a passed time-out closes the connection.
+    open var hasUnacknowledged: Bool { unimplemented() }
 
     /// What the kernel knows of the bytes that it has taken; `nil` if it tells nothing.
     open var sendProgress: SendProgress? { unimplemented() }

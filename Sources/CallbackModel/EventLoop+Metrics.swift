@@ -58,7 +58,7 @@ extension EventLoop {
         case shed
         /// ``Listener/onError``.
         case error
-        /// The end of ``Listener/drain(within:_:)``.
+        /// The end of ``Listener/drain(within:forcing:_:)``.
         case drained
         /// A timer's.
         case timer

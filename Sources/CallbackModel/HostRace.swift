@@ -177,6 +177,7 @@ func interleaved(_ addresses: [SocketAddress]) -> [SocketAddress] {
     override var hasInput: Bool { elected?.hasInput ?? false }
     /// Before an address has answered: whether one of the attempts is decided, and the loop has not looked yet.
     override var hasRoom: Bool { elected?.hasRoom ?? race.hasDecidedAttempt }
+    override var hasUnacknowledged: Bool { elected?.hasUnacknowledged ?? false }
     override var sendProgress: SendProgress? { winner?.sendProgress }
     override func startReading() { elected?.startReading() }
     override func stopReading() { elected?.stopReading() }

@@ -43,16 +43,16 @@ public final class Listener {
     /// Everything set when listening began.
     public let options: Options
 
-    private let core: LoopCore
-    private let driver: ListenerDriver
+    let core: LoopCore
+    let driver: ListenerDriver
     private let connectionOptions: Connection.SharedOptions
-    private var state = State.accepting
+    private(set) var state = State.accepting
     /// The pause after the next failure, in milliseconds.
     private var backOff = Listener.shortestBackOff
     private var retry: EventLoop.Timer?
-    private var drain: Drain?
+    var drain: Drain?
 
-    private enum State {
+    enum State {
         case accepting
         /// By ``pause()``.
         case paused
@@ -60,6 +60,10 @@ public final class Listener {
         case backingOff
         /// `maxConnections` are open, and the rest wait in the backlog.
         case full
+        /// A drain has begun, and clients wait that came before it.
+        case acceptingLast
+        /// So they do, and `maxConnections` are open.
+        case fullWithLast
         /// By ``close()``; `onClose` follows.
         case closing
         /// `onClose` has run, and all callbacks are released.
@@ -108,74 +112,36 @@ public final class Listener {
     /// Stops listening. Clients in the backlog are reset by the kernel; open connections stay open.
     public func close() {
         core.assertThread("Listener.close")
-        guard isOpen else { return }
+        guard state != .closing, state != .closed else { return }
         enter(.closing)
         driver.close()
+        // Of a drain that waited for clients in the backlog only.
+        if connectionCount == 0 { drain?.deadline.reschedule(after: .zero) }
     }
 
-    private var isOpen: Bool {
+    /// Whether the user has neither closed nor drained it.
+    var isOpen: Bool {
         switch state {
         case .accepting, .paused, .backingOff, .full: true
-        case .closing, .closed: false
+        case .acceptingLast, .fullWithLast, .closing, .closed: false
         }
     }
 
-    /// Stops listening, lets the open connections finish, and closes those that have not after `limit`, with
-    /// ``CloseReason/drainDeadline``. Then calls `done`, once, with what became of them.
-    ///
-    /// A connection that no longer matters to its user should be ended by the user; draining only waits. A
-    /// second drain replaces the deadline and the callback of the first, which is not called.
-    ///
-    /// - Precondition: `limit` is not negative.
-    public func drain(within limit: Duration, _ done: @escaping (DrainReport) -> Void) {
-        precondition(limit >= .zero, "a listener cannot drain within \(limit): the time is negative")
-        // Without its loop nothing would end the drain, and it holds the listener until then.
-        guard !core.isShutDown else { return }
-        close()
-        drain?.deadline.cancel()
-        let deadline = EventLoop.Timer(core: core, interval: nil, isInternal: true) { _ in self.endDrain() }
-        letGo(of: drain) {
-            drain = Drain(deadline: deadline, report: drain?.report ?? DrainReport(), done: done)
-            core.add(self)
-            // Already empty: still later, since no callback runs inside a call.
-            deadline.reschedule(after: connectionCount == 0 ? .zero : limit)
-        }
-    }
+    private static func accepts(in state: State) -> Bool { state == .accepting || state == .acceptingLast }
 
-    private struct Drain {
-        let deadline: EventLoop.Timer
-        var report: DrainReport
-        let done: (DrainReport) -> Void
-    }
-
-    /// The deadline has come, or nobody was there.
-    private func endDrain() {
-        guard connectionCount > 0 else { return drained() }
-        core.connections.forEach { if $0.listener === self { $0.closeAtDrainDeadline() } }
-    }
-
-    private func drained() {
-        guard let drain else { return }
-        self.drain = nil
-        drain.deadline.cancel()
-        letGoIfDone()
-        // The loop is let go, and calls nobody any more.
-        guard !core.isShutDown else { return }
-        core.perform(.drained) { drain.done(drain.report) }
-    }
-
-    private func enter(_ new: State) {
-        let wasAccepting = state == .accepting
+    func enter(_ new: State) {
+        let wasAccepting = Self.accepts(in: state)
         state = new
         if new != .backingOff {
             retry?.cancel()
             retry = nil
         }
-        if new == .accepting, !wasAccepting { driver.resume() }
-        if new != .accepting, wasAccepting { driver.pause() }
+        let isAccepting = Self.accepts(in: new)
+        if isAccepting, !wasAccepting { driver.resume() }
+        if !isAccepting, wasAccepting { driver.pause() }
     }
 
-    private var isFull: Bool {
+    var isFull: Bool {
         guard let limit = options.maxConnections else { return false }
         return connectionCount >= limit
     }
@@ -192,7 +158,7 @@ public final class Listener {
 
     /// Asked before each accept.
     package var admission: Admission {
-        guard state == .accepting else { return .stop }
+        guard Self.accepts(in: state) else { return .stop }
         return isFull ? .refuse : .accept
     }
 
@@ -203,7 +169,8 @@ public final class Listener {
         let connection = Connection(
             core: core, driver: stream, listener: self, remoteAddress: remoteAddress, options: connectionOptions)
         connectionCount += 1
-        if isFull, options.beyondMaxConnections == .wait { enter(.full) }
+        drain?.lastClients -= 1
+        if isFull, options.beyondMaxConnections == .wait { enter(state == .acceptingLast ? .fullWithLast : .full) }
         core.noteEvent()
         core.perform(.connection) { onConnection(connection) }
         connection.begin()
@@ -211,12 +178,15 @@ public final class Listener {
 
     /// Clients that were accepted and closed at once in this wake-up.
     package func shed(_ count: Int, _ cause: Shed.Cause) {
+        drain?.lastClients -= count
         guard count > 0, let onShed else { return }
         core.perform(.shed) { onShed(self, Shed(count: count, cause: cause)) }
     }
 
     /// Accepting failed, and would fail again at once.
     package func acceptFailed(_ error: IOError, isDescriptorLimit: Bool = false) {
+        // While it drains there is no later to try again.
+        if state == .acceptingLast { close() }
         guard state == .accepting else { return }
         let delay = isDescriptorLimit ? Self.descriptorBackOff : backOff
         if !isDescriptorLimit { backOff = min(2 * backOff, Self.longestBackOff) }
@@ -238,22 +208,23 @@ public final class Listener {
     }
 
     /// Closed and drained, it is no longer the loop's: which until then has to let go of what the drain will call.
-    private func letGoIfDone() {
+    func letGoIfDone() {
         if state == .closed, drain == nil { core.remove(self) }
     }
 
     // MARK: Called by the model
 
     /// Before the connection's `onClose`.
-    func connectionCloses(_ reason: CloseReason) {
+    func connectionCloses(_ reason: CloseReason, wasReset: Bool) {
         connectionCount -= 1
         if state == .full, !isFull { enter(.accepting) }
-        drain?.report.count(reason)
+        if state == .fullWithLast, !isFull { enter(.acceptingLast) }
+        drain?.report.count(reason, wasReset: wasReset)
     }
 
     /// After the connection's `onClose`.
     func connectionClosed() {
-        if connectionCount == 0 { drained() }
+        drainedIfDone()
     }
 
     /// Closes without calling anyone.
@@ -266,23 +237,6 @@ public final class Listener {
 
     private func abandonCallbacks() {
         letGo(of: callbacks) { callbacks = Callbacks() }
-    }
-}
-
-/// What became of the connections that were open when a drain began.
-public struct DrainReport: Hashable, Sendable {
-    /// How many closed for which reason; errors are counted without their addresses.
-    public private(set) var reasons: [CloseReason: Int] = [:]
-
-    /// How many did not finish in time and were closed.
-    public var forced: Int { reasons[.drainDeadline] ?? 0 }
-
-    /// How many closed before the deadline.
-    public var finished: Int { reasons.values.reduce(0, +) - forced }
-
-    mutating func count(_ reason: CloseReason) {
-        guard case .failed(let error) = reason else { return reasons[reason, default: 0] += 1 }
-        reasons[.failed(IOError(call: error.call, errno: error.errno)), default: 0] += 1
     }
 }
 

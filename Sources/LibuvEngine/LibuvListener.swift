@@ -1,6 +1,7 @@
 internal import CLibuv
 @_spi(Engine) internal import CallbackModel
 internal import Glibc
+internal import LinuxSockets
 
 /// A listening socket: `uv_poll_t` says when clients wait, `accept4` takes them.
 ///
@@ -102,6 +103,8 @@ internal import Glibc
         unsafe uv_poll_stop(handle)
     }
 
+    override var hasWaitingClients: Bool { LinuxSockets.hasInput(socket) }
+
     override func close() {
         guard let handle = unsafe handle else { return }
         unsafe self.handle = nil
@@ -133,6 +136,7 @@ extension LibuvListener {
             if socket >= 0 { spare.open() }
             listener.shed(refused, .maxConnections)
             listener.shed(shed, .descriptorLimit)
+            listener.wakeUpEnded()
         }
         for _ in 0..<options.acceptsPerWakeup {
             let admission = listener.admission

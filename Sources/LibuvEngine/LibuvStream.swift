@@ -135,6 +135,7 @@ internal import LinuxSockets
 
     override var hasInput: Bool { LinuxSockets.hasInput(socket) }
     override var hasRoom: Bool { LinuxSockets.hasRoom(socket) }
+    override var hasUnacknowledged: Bool { LinuxSockets.hasUnacknowledged(socket) }
     override var sendProgress: SendProgress? { LinuxSockets.sendProgress(socket) }
 
     // MARK: Reading

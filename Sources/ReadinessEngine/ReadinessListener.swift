@@ -1,5 +1,6 @@
 @_spi(Engine) internal import CallbackModel
 internal import Glibc
+internal import LinuxSockets
 
 /// A listening socket: the poller says when clients wait, accept(2) takes them.
 @safe final class ReadinessListener: ListenerDriver {
@@ -75,6 +76,8 @@ internal import Glibc
         try? loop.poller.change(token, from: .readable, to: [])
     }
 
+    override var hasWaitingClients: Bool { state != .closed && LinuxSockets.hasInput(token.descriptor) }
+
     override func close() {
         guard state != .closed else { return }
         pause()
@@ -109,6 +112,7 @@ internal import Glibc
         // Lost when another thread was faster; without it clients could no longer be turned away.
         if spare < 0, state != .closed { spare = Self.openSpare() }
         for (cause, count) in shed { listener.shed(count, cause) }
+        listener.wakeUpEnded()
     }
 
     private func acceptClients(for listener: Listener, _ shed: inout [Listener.Shed.Cause: Int]) {

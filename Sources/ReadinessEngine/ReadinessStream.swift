@@ -116,6 +116,7 @@ internal import LinuxSockets
 
     override var hasInput: Bool { LinuxSockets.hasInput(descriptor) }
     override var hasRoom: Bool { LinuxSockets.hasRoom(descriptor) }
+    override var hasUnacknowledged: Bool { LinuxSockets.hasUnacknowledged(descriptor) }
     override var sendProgress: SendProgress? { LinuxSockets.sendProgress(descriptor) }
 
     // MARK: Reading

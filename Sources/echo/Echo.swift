@@ -89,7 +89,10 @@ final class EchoServer {
         var isDraining = false
         for signal in signals {
             let watcher = try loop.onSignal(signal) { [self] _ in
-                guard !isDraining else { Terminal.exit(128 + signal.rawValue) }
+                guard !isDraining else {
+                    // To exit alone would send FIN, and a client would take a part of its answer for the whole.
+                    return listener.drain(within: .zero) { _ in Terminal.exit(128 + signal.rawValue) }
+                }
                 isDraining = true
                 // When the last client has gone there is nothing left to run for.
                 listener.drain(within: drain) { _ in }

@@ -200,6 +200,7 @@ final class BreakableStream: StreamDriver {
 
     override var hasInput: Bool { isReady(for: POLLIN) }
     override var hasRoom: Bool { isReady(for: POLLOUT) }
+    override var hasUnacknowledged: Bool { false }
     /// Slow peers are not what this engine is broken for.
     override var sendProgress: SendProgress? { nil }
 
@@ -247,6 +248,11 @@ final class BreakableListener: ListenerDriver {
         isAccepting = true
     }
 
+    override var hasWaitingClients: Bool {
+        var entry = pollfd(fd: number, events: Int16(POLLIN), revents: 0)
+        return isOpen && poll(&entry, 1, 0) == 1
+    }
+
     override func pause() {
         isAccepting = false
         hasSlept = true
@@ -276,6 +282,7 @@ final class BreakableListener: ListenerDriver {
             listener.accepted(loop.makeStream(client, options.connection), remoteAddress: peer)
         }
         listener.shed(refused, .maxConnections)
+        listener.wakeUpEnded()
     }
 
     override func close() {

@@ -133,6 +133,8 @@ final class ScriptedStream: StreamDriver {
     var input = false
     override var hasRoom: Bool { room }
     var room = false
+    override var hasUnacknowledged: Bool { unacknowledged }
+    var unacknowledged = false
     override var sendProgress: SendProgress? { progress }
     var progress: SendProgress?
     override func startReading() { isReading = true }

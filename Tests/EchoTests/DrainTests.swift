@@ -85,7 +85,7 @@ private final class Load: Sendable {
         var threads: [RunningThread<Void>] = []
         if hasStayer {
             let client = try acceptedClient()
-            threads.append(onThread { try client.expectEnd() })
+            threads.append(onThread { try client.expectReset() })
         }
         let regulars = try (0..<Self.regulars).map { _ in try acceptedClient() }
         threads += regulars.enumerated().map { number, client in onThread { try self.playRegular(number, client) } }

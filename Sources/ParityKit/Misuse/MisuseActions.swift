@@ -88,6 +88,7 @@ extension MisuseMachine {
     private func accept(_ connection: Connection, _ listener: MisuseListener) {
         listener.connected {
             let model = add(.accepted, connection)
+            if listener.acceptsLast { model.drains() }
             note("connection \(model.number) from \(connection.remoteAddress)")
             let port = connection.remoteAddress.port
             // The port alone tells nothing: the kernel gives the same one to clients of two listeners.

@@ -53,8 +53,20 @@ extension Scenario {
             "drain_deadline", source: "contract: Listener.drain(within:)", clauses: [16],
             handler: .script(Script(.echo, [.on(.received(2), .drainListener(milliseconds: 20))])),
             peers: [Peer(.send("hi"), .read(2), .readToEnd)],
-            expected: [Expectation(received: .exactly("hi"), closing: .drainDeadline, peer: .exactly("hi"), .end)],
+            expected: [Expectation(received: .exactly("hi"), closing: .drainDeadline, peer: .exactly("hi"), .reset)],
             notes: ["drained: 0 finished, 1 forced"]),
+        Scenario(
+            "drain_backlog", source: "contract: Listener.drain(within:), clients in the backlog", clauses: [12, 16],
+            handler: .scripts([
+                Script(
+                    .echo, [.on(.start, .pauseListener), .on(.received(2), .drainListener(milliseconds: 9_000))]),
+                Script(.echo),
+            ]),
+            peers: [
+                Peer(.waitFor(1, .connected), .send("go"), .read(2), .halfClose, .readToEnd),
+                Peer(.waitFor(0, .opened), .connect, .send("second"), .read(6), .halfClose, .readToEnd),
+            ],
+            expected: [.echo(of: "go"), .echo(of: "second")], notes: ["drained: 2 finished, 0 forced"]),
         Scenario(
             "pipe_server_close", source: "unix(7): the file stays unless it is removed; contract: unixCleanUp",
             clauses: [12, 16], on: .unix, handler: .program(serverClose),

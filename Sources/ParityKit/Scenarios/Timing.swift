@@ -187,6 +187,17 @@ extension Scenario {
                 }
             ]),
         Scenario(
+            "idle_timeout_of_a_part", source: ours + ".idle: bytes that wait are reset with it", clauses: [2, 5],
+            options: .connections { $0.timeouts.idle = .milliseconds(50) },
+            handler: .script(Script(.nothing, [.on(.received(1), .write(.pattern(42, count: 20_000_000)))])),
+            peers: [Peer(.send("Q"), .wait(.closed), .readToEnd, receiveBuffer: 4_096)],
+            expected: [
+                Expectation(
+                    received: .exactly("Q"), closing: .timedOut(.idle),
+                    peer: .prefix(of: .pattern(42, count: 20_000_000)), .reset
+                ).with { $0.timeouts = [.idle] }
+            ]),
+        Scenario(
             "close_timeout", source: ours + ".close: then the rest is dropped and the peer reset", clauses: [5],
             options: .connections { $0.timeouts.close = .milliseconds(30) },
             handler: .script(Script(.nothing, [.on(.received(1), .write(.pattern(41, count: 20_000_000)), .close)])),
