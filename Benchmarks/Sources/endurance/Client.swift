@@ -49,6 +49,26 @@ final class Client {
         }
     }
 
+    /// Connects to a Unix socket's file.
+    init(unixPath: String) throws {
+        descriptor = try check(
+            "socket", socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0))
+        setTimeLimit()
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: unixPath.utf8.prefix($0.count - 1)) }
+        do {
+            try withUnsafePointer(to: &address) {
+                try $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                    _ = try check("connect", connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size)))
+                }
+            }
+        } catch {
+            close()
+            throw error
+        }
+    }
+
     deinit { close() }
 
     private func setTimeLimit() {
@@ -86,8 +106,8 @@ final class Client {
     }
 
     /// What is there already; nil for nothing yet, empty for the end of input.
-    func receiveWithoutWaiting() throws -> ArraySlice<UInt8>? {
-        try received(atMost: .max, flags: Int32(MSG_DONTWAIT))
+    func receiveWithoutWaiting(atMost limit: Int = .max) throws -> ArraySlice<UInt8>? {
+        try received(atMost: limit, flags: Int32(MSG_DONTWAIT))
     }
 
     private func received(atMost limit: Int, flags: Int32) throws -> ArraySlice<UInt8>? {

@@ -14,6 +14,11 @@ struct Serve: ParsableCommand {
     @Option var descriptors: Int?
     /// The kernel's buffers of each connection, in bytes; nothing for its own choice.
     @Option var kernelBuffers: Int?
+    /// So many bytes for each client of two more listeners, one of them on a Unix socket.
+    @Option var feed: Int?
+    @Option var unixPath: String?
+    /// Their idle time-out in seconds.
+    @Option var feedIdle = 3
     /// A fault to show that the runs can fail.
     @Option(name: .customLong("break")) var fault: Fault?
 
@@ -21,7 +26,8 @@ struct Serve: ParsableCommand {
         if let descriptors { try setDescriptorLimit(descriptors) }
         let loop = try EventLoop(engine: engine)
         let server = try EchoServer(loop, fault, kernelBuffers)
-        try server.begin(control: dup(STDIN_FILENO))
+        let feedPort = try feed.map { count in try server.feed(count, unixPath: unixPath ?? "", idle: feedIdle) }
+        try server.begin(control: dup(STDIN_FILENO), feedPort: feedPort)
         try loop.run()
     }
 }
@@ -33,6 +39,7 @@ final class EchoServer {
     private let kernelBuffers: Int?
     private var counts = ServerCounts()
     private var listener: Listener?
+    private var feeders: [Listener] = []
     private var isOver = false
 
     /// How long the clients have to finish after SIGTERM.
@@ -46,8 +53,32 @@ final class EchoServer {
         self.fault = fault
     }
 
+    /// What the bytes of `feed` are.
+    static let feedSeed: UInt64 = 42
+
+    /// Listens over TCP and on a Unix socket, and gives each client so many bytes, then the end. The time-outs are short
+    /// for the clients of `slow-readers`. Gives the port.
+    func feed(_ count: Int, unixPath: String, idle: Int) throws(IOError) -> Int {
+        var options = Listener.Options()
+        options.connection.timeouts.write = .seconds(5)
+        options.connection.timeouts.idle = .seconds(idle)
+        let pattern = Pattern(seed: Self.feedSeed)
+        var bytes: [UInt8] = []
+        while bytes.count < count { bytes += pattern.bytes(at: bytes.count, count: count - bytes.count) }
+        let addresses = [try SocketAddress.ipv4("127.0.0.1", port: 0), try .unix(path: unixPath)]
+        for address in addresses {
+            feeders.append(
+                try loop.listen(on: address, options: options) { [unowned self, bytes] connection in
+                    serve(connection)
+                    connection.write(bytes)
+                    connection.end()
+                })
+        }
+        return feeders[0].localAddress.port ?? 0
+    }
+
     /// Listens, and says where on the control socket.
-    func begin(control descriptor: Int32) throws(IOError) {
+    func begin(control descriptor: Int32, feedPort: Int?) throws(IOError) {
         var options = Listener.Options()
         options.backlog = Self.backlog
         options.connection.sendBufferSize = kernelBuffers
@@ -66,6 +97,7 @@ final class EchoServer {
         try loop.onSignal(.terminate) { [unowned self] watcher in
             if fault == .endsAtOnce { return loop.stop() }
             watcher.cancel()
+            for feeder in feeders { feeder.close() }
             listener.drain(within: Self.drainLimit) { [unowned self] _ in
                 isOver = true
                 tellCounts(control)
@@ -73,7 +105,7 @@ final class EchoServer {
             }
         }
         if fault == .spins { loop.schedule(after: .zero) { $0.reschedule(after: .zero) }.unref() }
-        control.write("\(listener.localAddress.port ?? 0)\n")
+        control.write("\(listener.localAddress.port ?? 0)\(feedPort.map { " \($0)" } ?? "")\n")
     }
 
     /// The callbacks capture this object as it is, and so cost a connection nothing.
@@ -95,8 +127,11 @@ final class EchoServer {
     }
 
     private func name(of reason: CloseReason) -> String {
-        guard case .failed(let error) = reason else { return "\(reason)" }
-        return "failed(\(error.name))"
+        switch reason {
+        case .failed(let error): "failed(\(error.name))"
+        case .timedOut(let kind): "timedOut(\(kind.rawValue))"
+        default: "\(reason)"
+        }
     }
 
     private func tellCounts(_ control: Connection) {

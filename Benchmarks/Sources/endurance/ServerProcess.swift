@@ -3,6 +3,8 @@ import Foundation
 /// The server as a child process, its port, its counts, and what /proc tells of it.
 final class ServerProcess {
     let port: UInt16
+    /// Where it gives each client the bytes of `--feed`.
+    let feedPort: UInt16?
     private let process: Process
     private let control: Client
 
@@ -19,10 +21,10 @@ final class ServerProcess {
         process.arguments = ["serve"] + arguments
         process.standardInput = FileHandle(fileDescriptor: ends[1], closeOnDealloc: true)
         try process.run()
-        guard let port = UInt16(try control.receiveLine()) else {
-            throw ClientError(call: "the server's port", errno: EPROTO)
-        }
+        let ports = try control.receiveLine().split(separator: " ").compactMap { UInt16($0) }
+        guard let port = ports.first else { throw ClientError(call: "the server's port", errno: EPROTO) }
         self.port = port
+        feedPort = ports.dropFirst().first
     }
 
     /// What the server has counted so far.
