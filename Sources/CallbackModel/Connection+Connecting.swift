@@ -67,13 +67,15 @@ extension EventLoop {
 
     /// Takes over a stream socket that is connected already: from a parent process, or accepted elsewhere.
     ///
-    /// The loop owns the descriptor from now on, unless this throws: ENOTSOCK, ENOTCONN, or EINVAL for a socket
-    /// that is no stream. `onOpen` does not run; reading begins in the next turn.
+    /// The loop owns the descriptor from now on, unless this throws: ENOTSOCK, ENOTCONN, EINVAL for a socket that is no
+    /// stream, or EEXIST for a descriptor that this loop has already. SO_LINGER is switched off, since a close would
+    /// block the loop (socket(7)). `onOpen` does not run; reading begins in the next turn.
     public func adopt(
         connected descriptor: Int32, options: Connection.Options = .init()
     ) throws(IOError) -> Connection {
         core.assertThread("EventLoop.adopt")
         try options.validate()
+        try core.refuseOwned(descriptor)
         let (driver, address) = try core.driver.adoptStream(descriptor, options: options)
         let connection = Connection(
             core: core, driver: driver, listener: nil, remoteAddress: address,

@@ -99,6 +99,9 @@ open class ListenerDriver {
     /// Who is told; set by the model before anything can happen. Outlives the driver's `closed` call.
     package final unowned var listener: Listener?
 
+    /// The listening descriptor; -1 once it is closed.
+    open var descriptor: Int32 { unimplemented() }
+
     /// The address the kernel bound, with the port it chose.
     open var localAddress: SocketAddress { unimplemented() }
 

@@ -75,14 +75,16 @@ public final class EventLoop {
     /// Takes over a listening stream socket: from a parent process, or from systemd (sd_listen_fds(3)).
     ///
     /// Its address, backlog and options stay as they are, and so does a Unix socket's file when it closes. The loop
-    /// owns the descriptor from now on, unless this throws: ENOTSOCK, or EINVAL for one that is not listening.
+    /// owns the descriptor from now on, unless this throws: ENOTSOCK, EINVAL for one that is not listening, or EEXIST
+    /// for one that this loop has already. SO_LINGER is switched off, since a close would block the loop (socket(7)).
     public func listen(
         adopting descriptor: Int32, options: Listener.Options = .init(),
         onConnection: @escaping (Connection) -> Void
     ) throws(IOError) -> Listener {
         core.assertThread("EventLoop.listen")
         return try Listener(core: core, options: options, onConnection: onConnection) { () throws(IOError) in
-            try core.driver.adoptListener(descriptor, options: options)
+            try core.refuseOwned(descriptor)
+            return try core.driver.adoptListener(descriptor, options: options)
         }
     }
 

@@ -1,3 +1,5 @@
+internal import Glibc
+
 /// What the objects of a loop share: the engine's driver, who is alive, and the work put off to the next turn.
 ///
 /// `EventLoop` owns it, and so does every object of the loop; the objects are let go when they close, or all at
@@ -279,6 +281,15 @@
     func remove(_ timer: EventLoop.Timer) { timers[ObjectIdentifier(timer)] = nil }
     func add(_ watcher: EventLoop.SignalWatcher) { watchers[ObjectIdentifier(watcher)] = watcher }
     func remove(_ watcher: EventLoop.SignalWatcher) { watchers[ObjectIdentifier(watcher)] = nil }
+
+    /// Throws EEXIST for a descriptor that an object of this loop owns: the second to close it would close another's, once
+    /// the kernel has handed out the number again.
+    func refuseOwned(_ descriptor: Int32) throws(IOError) {
+        var isOwned = listeners.values.contains { $0.driver.descriptor == descriptor }
+        connections.forEach { if $0.driver.descriptor == descriptor { isOwned = true } }
+        guard isOwned, descriptor >= 0 else { return }
+        throw .invalid("adopt", "descriptor \(descriptor) is the loop's already", errno: EEXIST)
+    }
 
     /// Closes everything without calling anyone: callbacks run only inside `run`.
     func shutDown() {

@@ -86,6 +86,8 @@ internal import LinuxSockets
         return file
     }
 
+    override var descriptor: Int32 { socket }
+
     override var localAddress: SocketAddress { address }
 
     override func resume() {

@@ -2,6 +2,7 @@ internal import CLibuv
 internal import CLinux
 @_spi(Engine) package import CallbackModel
 internal import Glibc
+internal import LinuxSockets
 
 /// The loop over `uv_loop_t`.
 ///
@@ -147,7 +148,7 @@ internal import Glibc
     package override func adoptListener(
         _ descriptor: Int32, options: Listener.Options
     ) throws(IOError) -> ListenerDriver {
-        let address = try checkAdoptable(descriptor, isListening: true)
+        let address = try adoptListening(descriptor)
         return try LibuvListener(loop: self, adopting: descriptor, address, options)
     }
 
@@ -164,7 +165,7 @@ internal import Glibc
     package override func adoptStream(
         _ descriptor: Int32, options: Connection.Options
     ) throws(IOError) -> (StreamDriver, SocketAddress) {
-        let address = try checkAdoptable(descriptor, isListening: false)
+        let address = try adoptConnected(descriptor)
         let isUnix = address.family == AF_UNIX
         applyOptions(options, to: descriptor, isTCP: !isUnix)
         // Where libuv would leave it open.

@@ -158,39 +158,3 @@ func resetOnClose(_ descriptor: Int32) {
     var lingering = linger(l_onoff: 1, l_linger: 0)
     unsafe setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &lingering, socklen_t(MemoryLayout<linger>.size))
 }
-
-/// What a socket that somebody else has made must be to be taken over; the address it listens on, or its peer's.
-///
-/// Makes it non-blocking and close-on-exec, as all descriptors of a loop are. A socket that is refused is untouched.
-func checkAdoptable(_ descriptor: Int32, isListening: Bool) throws(IOError) -> SocketAddress {
-    let call = isListening ? "listen" : "adopt"
-    guard let kind = intOption(descriptor, SO_TYPE) else { throw IOError(call: call, errno: errno) }
-    guard kind == Int32(SOCK_STREAM.rawValue) else {
-        throw .invalid(call, "descriptor \(descriptor) is no stream socket")
-    }
-    guard intOption(descriptor, SO_ACCEPTCONN) == (isListening ? 1 : 0) else {
-        throw .invalid(call, "descriptor \(descriptor) is \(isListening ? "not " : "")listening")
-    }
-    var storage = sockaddr_storage()
-    var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-    let status = unsafe withUnsafeMutableBytes(of: &storage) { raw in
-        let address = unsafe raw.assumingMemoryBound(to: sockaddr.self).baseAddress
-        return unsafe isListening
-            ? getsockname(descriptor, address, &length) : getpeername(descriptor, address, &length)
-    }
-    guard status == 0 else { throw IOError(call: isListening ? "getsockname" : "getpeername", errno: errno) }
-    guard let address = SocketAddress(storage, length: length) else {
-        throw .invalid(call, "descriptor \(descriptor) is of another family", errno: EAFNOSUPPORT)
-    }
-    let flags = fcntl(descriptor, F_GETFL)
-    _ = fcntl(descriptor, F_SETFL, flags | O_NONBLOCK)
-    _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
-    return address
-}
-
-/// An option of SOL_SOCKET that is an `int` (getsockopt(2)); nothing, and `errno`, for what is no socket.
-private func intOption(_ descriptor: Int32, _ option: Int32) -> Int32? {
-    var value: Int32 = 0
-    var length = socklen_t(MemoryLayout<Int32>.size)
-    return unsafe getsockopt(descriptor, SOL_SOCKET, option, &value, &length) == 0 ? value : nil
-}

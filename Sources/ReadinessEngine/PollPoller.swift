@@ -52,8 +52,11 @@ internal import Glibc
     func wait(milliseconds: Int32) throws(IOError) -> Int {
         ready.removeAll()
         var left = unsafe poll(&entries, nfds_t(entries.count), milliseconds)
+        if left < 0, errno == EINTR {
+            left = waitAgain(milliseconds) { unsafe poll(&entries, nfds_t(entries.count), $0) }
+        }
         if left < 0, errno == EINVAL { left = pollOneByOne(milliseconds) }
-        if left < 0, errno != EINTR { throw IOError(call: "poll", errno: errno) }
+        if left < 0 { throw IOError(call: "poll", errno: errno) }
         var index = 0
         while left > 0 {
             let bits = entries[index].revents

@@ -57,6 +57,8 @@ internal import LinuxSockets
         unsafe open("/dev/null", O_RDONLY | O_CLOEXEC)
     }
 
+    override var descriptor: Int32 { state == .closed ? -1 : token.descriptor }
+
     override var localAddress: SocketAddress { address }
 
     override func resume() {

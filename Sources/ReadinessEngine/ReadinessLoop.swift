@@ -1,6 +1,7 @@
 internal import CLinux
 @_spi(Engine) package import CallbackModel
 internal import Glibc
+internal import LinuxSockets
 
 /// Which of the kernel's interfaces a loop waits with.
 package enum PollerKind: Sendable {
@@ -255,8 +256,8 @@ package enum PollerKind: Sendable {
     package override func adoptListener(
         _ descriptor: Int32, options: Listener.Options
     ) throws(IOError) -> ListenerDriver {
-        try checkAdoptable(descriptor)
-        let address = try Adoption.listener(descriptor)
+        try checkLimit(descriptor)
+        let address = try adoptListening(descriptor)
         return try ReadinessListener(loop: self, adopting: descriptor, address, options, file: nil)
     }
 
@@ -281,17 +282,10 @@ package enum PollerKind: Sendable {
     package override func adoptStream(
         _ descriptor: Int32, options: Connection.Options
     ) throws(IOError) -> (StreamDriver, SocketAddress) {
-        try checkAdoptable(descriptor)
-        let peer = try Adoption.stream(descriptor)
+        try checkLimit(descriptor)
+        let peer = try adoptConnected(descriptor)
         Kernel.apply(options, to: descriptor, isTCP: peer.family != AF_UNIX)
         return (ReadinessStream(loop: self, adopting: descriptor), peer)
-    }
-
-    private func checkAdoptable(_ descriptor: Int32) throws(IOError) {
-        try checkLimit(descriptor)
-        guard !sources.contains(descriptor) else {
-            throw .invalid("adopt", "descriptor \(descriptor) is the loop's already", errno: EEXIST)
-        }
     }
 
     private func checkLimit(_ descriptor: Int32) throws(IOError) {

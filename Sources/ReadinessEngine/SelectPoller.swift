@@ -49,7 +49,15 @@ internal import Glibc
         var readable = wantedReadable
         var writable = wantedWritable
         var left = select(descriptorsBelow: end, &readable, &writable, milliseconds)
-        if left < 0, errno != EINTR { throw IOError(call: "select", errno: errno) }
+        if left < 0, errno == EINTR {
+            left = waitAgain(milliseconds) {
+                // After an error the sets are undefined (select(2)).
+                (readable, writable) = (wantedReadable, wantedWritable)
+                return select(descriptorsBelow: end, &readable, &writable, $0)
+            }
+        }
+        if left < 0, errno == EBADF { return reportClosed() }
+        if left < 0 { throw IOError(call: "select", errno: errno) }
         var descriptor: Int32 = 0
         while left > 0, descriptor < end {
             if let token = tokens[Int(descriptor)] {
@@ -63,6 +71,16 @@ internal import Glibc
                 if !readiness.isEmpty { ready.append(Event(token: token, readiness: readiness)) }
             }
             descriptor += 1
+        }
+        return ready.count
+    }
+
+    /// A descriptor of the set was closed behind the loop: select(2) then says nothing of all the others. Its owner
+    /// finds out by the read or write that follows, as with poll's POLLNVAL, and takes it out of the set.
+    private func reportClosed() -> Int {
+        for descriptor in 0..<end where fcntl(descriptor, F_GETFD) < 0 {
+            guard let token = tokens[Int(descriptor)] else { continue }
+            ready.append(Event(token: token, readiness: [.readable, .writable]))
         }
         return ready.count
     }

@@ -28,12 +28,6 @@
         return unsafe Token(descriptor: descriptor, generation: slots![index].generation)
     }
 
-    /// Whether somebody owns this number.
-    func contains(_ descriptor: Int32) -> Bool {
-        guard descriptor >= 0, Int(descriptor) < capacity else { return false }
-        return unsafe slots.unsafelyUnwrapped[Int(descriptor)].source != nil
-    }
-
     mutating func leave(_ token: Token) {
         let index = Int(token.descriptor)
         unsafe slots![index].source = nil

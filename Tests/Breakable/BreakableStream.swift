@@ -241,6 +241,8 @@ final class BreakableListener: ListenerDriver {
         self.address = address
     }
 
+    override var descriptor: Int32 { number }
+
     override var localAddress: SocketAddress { address }
 
     override func resume() {
