@@ -130,7 +130,8 @@ public final class EventLoop {
     /// Calls `body` on the loop each time the process gets `signal`; several of one kind may become one (signal(7)).
     ///
     /// The watcher replaces the signal's default action and keeps the loop running until it is cancelled or
-    /// ``SignalWatcher/unref()``. Throws EINVAL for a signal that cannot be caught.
+    /// ``SignalWatcher/unref()``. Every loop of the process that watches a signal is told of it, whatever its engine.
+    /// Throws EINVAL for a signal that cannot be caught, and ENOSPC when 64 loops watch signals already.
     @discardableResult
     public func onSignal(
         _ signal: Signal, _ body: @escaping (SignalWatcher) -> Void

@@ -221,7 +221,8 @@ extension EventLoop {
         /// Lets ``EventLoop/run(_:)`` return although the signal is watched.
         public func unref() { isReferenced = false }
 
-        /// Stops watching. The last watcher of a signal gone, the signal has its default action again.
+        /// Stops watching. When the last watcher of the process has gone, the signal has the action again that it had
+        /// before the first (sigaction(2)).
         public func cancel() {
             core.assertThread("SignalWatcher.cancel")
             driver?.close()

@@ -9,7 +9,6 @@ extension uv_idle_t: UVHandle {}
 extension uv_poll_t: UVHandle {}
 extension uv_prepare_t: UVHandle {}
 extension uv_timer_t: UVHandle {}
-extension uv_signal_t: UVHandle {}
 extension uv_tcp_t: UVHandle {}
 extension uv_pipe_t: UVHandle {}
 extension uv_stream_t: UVHandle {}

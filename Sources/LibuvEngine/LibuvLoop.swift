@@ -14,6 +14,8 @@ internal import LinuxSockets
     private let putOffHandle: UnsafeMutablePointer<uv_idle_t>
     private let turnHandle: UnsafeMutablePointer<uv_prepare_t>
     private let wakeHandle: UnsafeMutablePointer<uv_async_t>
+    /// Made when first used.
+    private var signals: LibuvSignals?
     private var turns: UInt64 = 0
     /// One for the whole loop: libuv reads into it and calls back before the next read.
     private let readBuffer: UnsafeMutablePointer<uv_buf_t>
@@ -122,6 +124,7 @@ internal import LinuxSockets
     }
 
     package override func shutDown() {
+        signals?.close()
         unsafe putOffHandle.close { unsafe $0.deallocateHandle(of: uv_idle_t.self) }
         unsafe turnHandle.close { unsafe $0.deallocateHandle(of: uv_prepare_t.self) }
         unsafe wakeHandle.close { unsafe $0.deallocateHandle(of: uv_async_t.self) }
@@ -197,7 +200,10 @@ internal import LinuxSockets
     }
 
     package override func makeSignal(_ number: Int32) throws(IOError) -> SignalDriver {
-        try unsafe LibuvSignal(loop: loop, number: number)
+        if let signals { return try signals.watch(number) }
+        let signals = try unsafe LibuvSignals(loop: loop)
+        self.signals = signals
+        return try signals.watch(number)
     }
 
     package override func resolve(

@@ -1,5 +1,6 @@
 @_spi(Engine) internal import CallbackModel
 internal import Glibc
+internal import LinuxSockets
 internal import Synchronization
 
 /// Runs blocking functions on threads of its own, and brings the news of their end back to the loop.

@@ -175,6 +175,40 @@ struct `Contract 15: signals and pipes` {
         }
     }
 
+    @Test(arguments: Engine.allCases, Engine.allCases)
+    func `two loops are told of one signal, whichever stops watching first`(one: Engine, other: Engine) async {
+        await #expect(processExitsWith: .success) { [one, other] in
+            var earlier = sigaction()
+            signal(SIGUSR1) { _ in interruptions.add(1, ordering: .relaxed) }
+            sigaction(SIGUSR1, nil, &earlier)
+            for isFirstCancelled in [true, false] {
+                let loops = [try EventLoop(engine: one), try EventLoop(engine: other)]
+                var counts = [0, 0]
+                let watchers = try [0, 1].map { index in
+                    try loops[index].onSignal(.user1) { _ in counts[index] += 1 }
+                }
+                /// One signal, and what each loop tells of it. A wait that is not over would be a loop that is deaf.
+                func raiseOnce(_ told: [Int]) throws {
+                    counts = [0, 0]
+                    // To the process: libdispatch's threads, of which this is one, hold signals back.
+                    kill(getpid(), SIGUSR1)
+                    for index in told { try loops[index].run(until: { counts[index] == 1 }) }
+                    for loop in loops { try loop.run(.noWait) }
+                    #expect(counts == [0, 1].map { told.contains($0) ? 1 : 0 })
+                }
+                try raiseOnce([0, 1])
+                let (gone, left) = isFirstCancelled ? (0, 1) : (1, 0)
+                watchers[gone].cancel()
+                try raiseOnce([left])
+                watchers[left].cancel()
+                var now = sigaction()
+                sigaction(SIGUSR1, nil, &now)
+                let handlers = [earlier, now].map { unsafeBitCast($0.__sigaction_handler.sa_handler, to: Int.self) }
+                #expect(handlers[0] == handlers[1], "the action before is not given back")
+            }
+        }
+    }
+
     @Test(arguments: Engine.allCases)
     func `many signals while bytes flow, watched`(engine: Engine) async {
         await #expect(processExitsWith: .success) { [engine] in

@@ -1,32 +1,38 @@
-@_spi(Engine) internal import CallbackModel
+@_spi(Engine) package import CallbackModel
 
 /// One loop's end of the signals: who watches which.
-@safe final class SignalReceiver {
+@safe package final class SignalReceiver {
     private let relay: SignalRelay
-    private var watchers: [ReadinessSignal] = []
+    private var watchers: [RelayedSignal] = []
+    /// Called when ``isReferenced`` may have changed.
+    fileprivate let referenceChanged: () -> Void
 
     /// Throws ENOSPC when too many loops watch signals already.
-    init(counter: Counter) throws(IOError) {
+    package init(counter: Counter, referenceChanged: @escaping () -> Void = {}) throws(IOError) {
         relay = try SignalRelay(counter: counter)
+        self.referenceChanged = referenceChanged
     }
 
-    var isReferenced: Bool { watchers.contains { $0.isReferenced } }
+    /// Whether a watcher keeps the loop running.
+    package var isReferenced: Bool { watchers.contains { $0.isReferenced } }
 
-    func watch(_ number: Int32) throws(IOError) -> SignalDriver {
+    package func watch(_ number: Int32) throws(IOError) -> SignalDriver {
         try relay.add(number)
-        let watcher = ReadinessSignal(number: number, receiver: self)
+        let watcher = RelayedSignal(number: number, receiver: self)
         watchers.append(watcher)
+        referenceChanged()
         return watcher
     }
 
-    func remove(_ watcher: ReadinessSignal) {
+    fileprivate func remove(_ watcher: RelayedSignal) {
         guard let index = watchers.firstIndex(where: { $0 === watcher }) else { return }
         watchers.remove(at: index)
         relay.remove(watcher.number)
+        referenceChanged()
     }
 
     /// The loop calls this when the counter was raised.
-    func becameReady() {
+    package func becameReady() {
         let arrived = relay.takePending()
         guard arrived != 0 else { return }
         // A copy: a callback may watch another signal, or none any more.
@@ -35,14 +41,14 @@
         }
     }
 
-    func close() {
+    package func close() {
         watchers.removeAll()
         relay.close()
     }
 }
 
 /// A watcher of one signal of one loop.
-@safe final class ReadinessSignal: SignalDriver {
+@safe private final class RelayedSignal: SignalDriver {
     let number: Int32
     private(set) var isReferenced = true
     private unowned var receiver: SignalReceiver?
@@ -54,6 +60,7 @@
 
     override func setReferenced(_ referenced: Bool) {
         isReferenced = referenced
+        receiver?.referenceChanged()
     }
 
     override func close() {

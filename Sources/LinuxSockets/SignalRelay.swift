@@ -8,8 +8,8 @@ internal import Synchronization
 /// A signal handler may do hardly anything (signal-safety(7)). This one notes the signal in a mask and raises the
 /// loop's counter, which makes the signal an event like any other.
 ///
-/// The action of a signal belongs to the process. While it is watched here it is ours; a second library that
-/// sets it meanwhile, libuv for one, takes the signal away.
+/// The action of a signal belongs to the process, so the loops of all engines share this relay: libuv's own watchers
+/// would take the signal from the others' loops. A library that sets the action meanwhile takes it away.
 final class SignalRelay {
     private let place: Int
     /// How many watchers of this loop each signal has.
@@ -111,7 +111,7 @@ private struct HandlerTable: ~Copyable {
 /// Made before the first handler is set, so that no handler ever has to make it.
 private let handlerTable = HandlerTable()
 
-/// The actions of the process's signals that this engine has taken over.
+/// The actions of the process's signals that are watched.
 private struct SignalActions {
     static let shared = Mutex(SignalActions())
 
