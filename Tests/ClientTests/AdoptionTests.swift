@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Sockets that somebody else has made.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Adopting a socket` {
     // MARK: Connected
 

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// What is asked of a connection before it is open.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Connecting: before onOpen` {
     @Test(arguments: Engine.allCases, Place.allCases)
     func `writes are kept, sent in their order, and followed by those of onOpen`(

@@ -3,7 +3,7 @@ import Glibc
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Connecting: failures` {
     /// Places where nobody listens, and what connect(2) says there.
     enum Absence: CaseIterable {

@@ -5,7 +5,7 @@ import Testing
 
 /// Hosts by their names and numeric addresses. What needs a script, such as who answers when, is tested with one:
 /// `Tests/CallbackModelTests/HostRaceTests.swift`.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Connecting: to a host` {
     @Test(arguments: Engine.allCases, ["localhost", "127.0.0.1", "::1", "127.1"])
     func `a name or a numeric address is enough`(engine: Engine, host: String) throws {

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// What needs a process of its own: descriptors are counted here, and their limit is the process's.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Connecting: many, at the limit, and letting go` {
     @Test(arguments: Engine.allCases)
     func `five hundred connections at once all open, once`(engine: Engine) async {

@@ -14,7 +14,7 @@ private final class Notice: Sendable {
 }
 
 /// Work on other threads. The pool of libuv is the process's, so what counts its threads runs in a process alone.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Offloading` {
     struct Failure: Error, Equatable { let number: Int }
 

@@ -3,7 +3,7 @@ import Glibc
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Connecting: opening` {
     @Test(arguments: Engine.allCases, Place.allCases)
     func `a connection opens, then talks both ways, then ends`(engine: Engine, place: Place) throws {

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Peers that do not answer, and how long they are waited for.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Connecting: time-outs` {
     @Test(arguments: Engine.allCases)
     func `onTimeout is asked, then the connection closes`(engine: Engine) throws {

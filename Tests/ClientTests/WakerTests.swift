@@ -4,7 +4,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Waker` {
     @Test(arguments: Engine.allCases)
     func `bodies of many threads run once, on the loop's thread, in each thread's order`(engine: Engine) throws {

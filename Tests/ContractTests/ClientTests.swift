@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// Connections that this side begins.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Clients` {
     @Test(arguments: Engine.allCases, [false, true])
     func `onOpen comes before what the first writes cause`(engine: Engine, byName: Bool) throws {

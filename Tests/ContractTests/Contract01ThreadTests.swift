@@ -3,7 +3,7 @@ import Glibc
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 1: one thread, never nested` {
     @Test(arguments: Engine.allCases)
     func `every kind of callback runs on the thread inside run`(engine: Engine) throws {

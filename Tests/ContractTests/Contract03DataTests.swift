@@ -2,7 +2,7 @@ import CallbackServer
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 3: data` {
     @Test(arguments: Engine.allCases)
     func `every byte comes back, NULs included`(engine: Engine) throws {

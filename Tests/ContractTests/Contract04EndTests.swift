@@ -2,7 +2,7 @@ import CallbackServer
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 4: end` {
     @Test(arguments: Engine.allCases, [0, 1, 1_000, 1_000_000])
     func `FIN is told once, behind all the data`(engine: Engine, count: Int) throws {

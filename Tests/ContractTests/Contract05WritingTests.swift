@@ -3,7 +3,7 @@ import Glibc
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 5: writing` {
     /// Sizes on both sides of what is batched, of the batch, of the water marks and of what a socket holds.
     static let sizes = [

@@ -3,7 +3,7 @@ import Glibc
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 6: back-pressure` {
     /// Marks below, at and above what the kernel or the batch takes at once.
     static let marks = [1, 2, 100, 65_535, 65_536, 65_537, 1_000_000]

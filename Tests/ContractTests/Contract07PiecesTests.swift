@@ -2,7 +2,7 @@ import CallbackServer
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 7: several pieces in one write` {
     /// Where it is called, and whether it has a completion.
     enum Style: CaseIterable {

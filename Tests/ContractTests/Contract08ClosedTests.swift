@@ -2,7 +2,7 @@ import CallbackServer
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 8: after end or close` {
     enum Ending: CaseIterable {
         case end, close, reset

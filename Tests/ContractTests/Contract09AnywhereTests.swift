@@ -3,7 +3,7 @@ import Glibc
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 9: close from anywhere` {
     /// The callback that acts.
     enum Place: String, CaseIterable { case data, drain, completion, timeout, end, close, timer }

@@ -2,7 +2,7 @@ import CallbackServer
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 9: close from anywhere, at random` {
     /// Ends that a seed led to are told with the seed, so that it can be played again alone.
     @Test(arguments: Engine.allCases, 1...12 as ClosedRange<UInt64>)

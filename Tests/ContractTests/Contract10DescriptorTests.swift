@@ -3,7 +3,7 @@ import Glibc
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 10: descriptors` {
     /// The ways in which a connection comes to its end.
     enum Ending: String, CaseIterable, Codable {

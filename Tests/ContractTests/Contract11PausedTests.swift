@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// To a connection that does not read, the kernel tells nothing by itself.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 11: a reset of a paused connection` {
     /// What the connection is in the middle of when the peer resets it.
     enum State: CaseIterable {
@@ -130,7 +130,7 @@ struct `Contract 11: a reset of a paused connection` {
 }
 
 /// Unix sockets know no RST: a peer that goes away is at its end, or, if it has left bytes unread, ECONNRESET (unix(7)).
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 11: a paused Unix connection` {
     @Test(arguments: Engine.allCases, [true, false])
     func `whose peer goes away is told after resume, behind the data`(engine: Engine, unread: Bool) throws {

@@ -5,7 +5,7 @@ import Testing
 
 /// Linux keeps what it has received when RST comes: recv(2) gives it first, then ECONNRESET (tcp_recvmsg and
 /// tcp_reset in net/ipv4).
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 11: reset` {
     /// Around the 64 KiB that one read brings, below the window that a new connection has (tcp(7), tcp_rmem).
     static let sizesInOneTurn = [1, 100, 65_535]

@@ -5,7 +5,7 @@ import Testing
 
 /// What accept(2) refuses. The errors are the kernel's own: a limit of descriptors (RLIMIT_NOFILE, getrlimit(2)),
 /// and EINVAL of a socket that listens no more.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 12: accept errors` {
     @Test(arguments: Engine.allCases)
     func `at the descriptor limit clients are turned away at once, counted exactly`(engine: Engine) async {

@@ -3,7 +3,7 @@ import Glibc
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 12: accepting` {
     @Test(arguments: Engine.allCases, [nil, 1, 5, 64])
     func `at most acceptsPerWakeup clients between other events`(engine: Engine, limit: Int?) throws {

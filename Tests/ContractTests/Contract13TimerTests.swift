@@ -2,7 +2,7 @@ import CallbackServer
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 13: timers` {
     @Test(arguments: Engine.allCases)
     func `none fires early, by CLOCK_MONOTONIC`(engine: Engine) throws {

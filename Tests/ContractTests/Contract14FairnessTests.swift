@@ -3,7 +3,7 @@ import Glibc
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 14: fairness` {
     /// api.md: one connection gets at most so many reads a turn.
     static let readsPerTurn = 32

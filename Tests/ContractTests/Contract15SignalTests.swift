@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Signals are the process's, so each of these plays in a process of its own.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 15: signals and pipes` {
     @Test(arguments: Engine.allCases)
     func `the first loop sets SIGPIPE to be ignored`(engine: Engine) async {

@@ -5,7 +5,7 @@ import Testing
 
 /// Letting go of a loop that is in the middle of everything. Descriptors and memory are the process's, so those
 /// are counted in a process of its own.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 16: letting go of a loop` {
     @Test(arguments: Engine.allCases)
     func `gives back all objects, and calls nobody`(engine: Engine) throws {

@@ -2,7 +2,7 @@ import CallbackServer
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 16: stopping` {
     @Test(arguments: Engine.allCases, [.untilIdle, .once, .noWait] as [EventLoop.RunMode])
     func `a run with nothing to wait for returns at once`(engine: Engine, mode: EventLoop.RunMode) throws {

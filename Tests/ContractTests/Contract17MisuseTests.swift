@@ -4,7 +4,7 @@ import Testing
 
 /// What the compiler refuses is in `Tests/MisuseTests`. This is code that it could not check: each call plays in a
 /// process of its own, from another thread while the loop runs, and the rule is read from standard error.
-@Suite(.timeLimit(.minutes(20)), .enabled(if: isDebugBuild, "release builds do not check"))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread, .enabled(if: isDebugBuild, "release builds do not check"))
 struct `Contract 17: a call on the wrong thread` {
     @Test(arguments: Engine.allCases)
     func `a write`(engine: Engine) async {

@@ -3,7 +3,7 @@ import Glibc
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 18: bad arguments` {
     @Test(arguments: Engine.allCases, BadOptions.all)
     func `options out of bounds are refused by their value`(engine: Engine, bad: BadOptions) throws {

@@ -4,7 +4,7 @@ import Testing
 
 /// A caller's bug traps with a sentence, which names the value. Each plays in a process of its own, and the
 /// sentence is read from its standard error.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 18: preconditions` {
     @Test(arguments: Engine.allCases)
     func `a negative delay`(engine: Engine) async {

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// What `Listener.drain` says.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Draining` {
     enum Ending: CaseIterable {
         case none, close, end, endWithNothingQueued, peersEnd

@@ -3,7 +3,7 @@ import Glibc
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Draining a listener` {
     @Test(arguments: Engine.allCases)
     func `reports how many closed for which cause, and forces the rest at the deadline`(engine: Engine) throws {

@@ -3,7 +3,7 @@ import Glibc
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Metrics` {
     private func measured() -> EventLoop.Options {
         var options = EventLoop.Options()
@@ -92,7 +92,7 @@ struct `Metrics` {
     }
 }
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `A slow callback` {
     @Test(arguments: Engine.allCases)
     func `is told, and the others are not`(engine: Engine) throws {

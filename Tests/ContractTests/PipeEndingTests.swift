@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// What goes through a pipe besides bytes: ends, resets, closes, pauses and time-outs.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `The end of a pipe` {
     enum Side: CaseIterable { case source, target }
 

@@ -2,7 +2,7 @@ import CallbackServer
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `A pipe` {
     /// Less than the high water mark, and one read more (``Connection/pipe(to:)``).
     static let longestQueue = 64 * 1024 - 1 + 64 * 1024
@@ -225,7 +225,7 @@ struct `A pipe` {
     }
 }
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `A pipe's preconditions` {
     @Test(arguments: Engine.allCases)
     func `not to itself`(engine: Engine) async {

@@ -6,7 +6,7 @@ import Testing
 
 /// `pipe(to:)` at work: a proxy between a side that is fast and one that is slow (contract clause 6).
 /// `CALLBACKSERVER_PROXY_MIB=1024` is the full size, and tells figures.
-@Suite(.serialized, .timeLimit(.minutes(20)))
+@Suite(.serialized, .timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 6: a proxy` {
     // In a process of its own, whose memory is not also that of the tests beside it.
     @Test(arguments: Engine.allCases)

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// `EventLoop.Options.maxQueuedBytes`: a cap on what the connections of a loop have queued together.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `A cap on all queues` {
     private static let cap = 4 << 20
 

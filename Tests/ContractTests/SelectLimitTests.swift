@@ -5,7 +5,7 @@ import Testing
 
 /// select(2) has room for descriptors below 1,024 only. In a process of its own, since the table of descriptors
 /// is the process's.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `The select engine with 1,100 descriptors open` {
     @Test func `turns clients away by name, serves the old ones, and recovers`() async {
         await #expect(processExitsWith: .success) {

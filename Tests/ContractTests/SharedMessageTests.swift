@@ -5,7 +5,7 @@ import Testing
 
 /// A message that goes to many is in memory once, however many of them are slow. In processes of their own, whose memory
 /// nobody else changes.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `One message to many` {
     @Test(arguments: Engine.allCases)
     func `is stored once, and is what it was when it was written`(engine: Engine) async {
@@ -83,7 +83,7 @@ private func letters(_ count: Int, _ letter: Unicode.Scalar) -> [UInt8] {
 }
 
 /// `EventLoop.Options.readBufferSize`.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `The read buffer` {
     @Test(arguments: Engine.allCases, [1_024, 4_096, 65_536, 1 << 20])
     func `is as large as asked for, and nothing is lost`(engine: Engine, size: Int) throws {

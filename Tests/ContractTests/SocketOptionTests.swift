@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// What the kernel says of a connection's socket (getsockopt(2)), accepted and opened alike.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Socket options` {
     enum Way: CaseIterable { case accepted, opened }
 

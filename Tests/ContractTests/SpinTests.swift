@@ -5,7 +5,7 @@ import Testing
 
 /// States in which a naive level-triggered loop is woken again and again for nothing: what the kernel reports is
 /// not what the loop waits for (Vendor-notes/linux-readiness.md).
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `A loop sleeps while nothing happens` {
     @Test(arguments: Engine.allCases, QuietState.allCases)
     func `in every state that invites it to spin`(engine: Engine, state: QuietState) throws {

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// What `Connection.Options.timeouts` says.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Time-outs` {
     private static let idle = Duration.milliseconds(200)
 

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// `Connection.Timeouts`, of which all connections of a loop share one structure.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Time-outs of each kind` {
     static let limit = Duration.milliseconds(60)
     static let kinds = [TimeoutKind.idle, .read, .write]

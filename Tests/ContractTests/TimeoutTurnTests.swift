@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Time-outs and the loop: what they cost, how they are ordered, and a loop that is kept busy.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Time-outs of many connections` {
     @Test(arguments: Engine.allCases)
     func `1,000 with different deadlines pass in their order, and at rest cost no turn`(engine: Engine) async {

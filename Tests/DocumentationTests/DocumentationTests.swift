@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// What the pages and the comments promise, held against the toolchain.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `The documentation` {
     @Test func `has no link that leads nowhere, and a summary of everything public`() throws {
         let directory = try TemporaryDirectory()

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// What the pages lead to.
-@Suite(.timeLimit(.minutes(5)))
+@Suite(.timeLimit(.minutes(5)), .onOwnThread)
 struct `Every page` {
     @Test func `links to pages and headings that are there`() throws {
         for page in try Page.all() {

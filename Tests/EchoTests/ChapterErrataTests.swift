@@ -7,7 +7,7 @@ import Testing
 // One test for each defect of the chapter's programs that no other test shows. The numbers are those of
 // Vendor-notes/chapter-errata.md, which says for each of them what the program does.
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `What one client cannot do to echo` {
     @Test(arguments: Engine.allCases)
     func `2, messages around the size of a buffer come back, and nothing beside them`(engine: Engine) throws {
@@ -92,7 +92,7 @@ struct `What one client cannot do to echo` {
     }
 }
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `What many clients cannot do to echo` {
     @Test(arguments: Engine.allCases)
     func `8, the thirty-first client is served, and its descriptor given back`(engine: Engine) throws {
@@ -177,7 +177,7 @@ struct `What many clients cannot do to echo` {
     }
 }
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `What its surroundings cannot do to echo` {
     @Test(arguments: Engine.allCases)
     func `10, descriptor 0 is a descriptor like any other`(engine: Engine) throws {

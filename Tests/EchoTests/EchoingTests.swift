@@ -3,7 +3,7 @@ import Glibc
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `What echo sends back` {
     @Test(arguments: Engine.allCases)
     func `exactly the bytes that came, NULs included`(engine: Engine) throws {

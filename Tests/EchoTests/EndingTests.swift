@@ -3,7 +3,7 @@ import Glibc
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `How echo ends` {
     @Test(arguments: Engine.allCases, [2, 15] as [Int32])
     func `a signal lets the clients finish`(engine: Engine, signal: Int32) throws {
@@ -57,7 +57,7 @@ struct `How echo ends` {
     }
 }
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Where echo listens` {
     @Test(arguments: Engine.allCases, [("::1", "::1"), ("localhost", "127.0.0.1"), ("127.0.0.1", "127.0.0.1")])
     func `hosts by address and by name`(engine: Engine, host: (given: String, reached: String)) throws {

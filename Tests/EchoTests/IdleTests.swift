@@ -5,7 +5,7 @@ import Testing
 
 /// Many connections at rest, each with an idle time-out. `CALLBACKSERVER_IDLE_CLIENTS=15000` is the full size: it
 /// observes for ten seconds, and tells figures.
-@Suite(.serialized, .timeLimit(.minutes(20)))
+@Suite(.serialized, .timeLimit(.minutes(20)), .onOwnThread)
 struct `Connections at rest` {
     /// What a connection with its time-out may cost, in bytes of memory in RAM.
     private static let bound = 600

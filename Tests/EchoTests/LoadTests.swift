@@ -6,7 +6,7 @@ import Testing
 /// How `echo` bears what a server on the network has to bear: many clients, large ones, slow ones, rude ones.
 ///
 /// One after another, so that the figures of one server are not another one's noise.
-@Suite(.serialized, .timeLimit(.minutes(20)))
+@Suite(.serialized, .timeLimit(.minutes(20)), .onOwnThread)
 struct `What echo bears` {
     @Test(arguments: Engine.allCases)
     func `10,000 connections one after another`(engine: Engine) throws {

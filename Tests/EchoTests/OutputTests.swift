@@ -2,7 +2,7 @@ import CallbackServer
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `What echo prints` {
     @Test(arguments: Engine.allCases)
     func `the chapter's lines arrive one by one, in a pipe too`(engine: Engine) throws {

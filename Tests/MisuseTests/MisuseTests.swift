@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// Programs that must not compile against the built modules, each for the right reason, and others that must.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `What the compiler refuses` {
     private let compiler: Compiler
 
@@ -50,7 +50,7 @@ struct `What the compiler refuses` {
     private func isAccessor(_ error: String) -> Bool { error.contains(" accessor cannot return a ~Escapable result") }
 }
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `What the compiler accepts, with no unsafe in it` {
     private let compiler: Compiler
 

@@ -3,7 +3,7 @@ import ParityKit
 import Testing
 
 /// What the kit says of handlers and engines that do not agree.
-@Suite(.timeLimit(.minutes(10)))
+@Suite(.timeLimit(.minutes(10)), .onOwnThread)
 struct `A divergence` {
     private let ping = Peer(.send("ping"), .read(4), .halfClose, .readToEnd)
 

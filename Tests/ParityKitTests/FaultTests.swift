@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// The parity command under faults, in a small size. `parity --faults` does the full one (CONTRIBUTING.md).
-@Suite(.timeLimit(.minutes(10)))
+@Suite(.timeLimit(.minutes(10)), .onOwnThread)
 struct `Faults` {
     private func run(_ arguments: [String]) throws -> (status: ChildProcess.ExitStatus, output: String) {
         let child = try ChildProcess(try ChildProcess.pathOfBuiltProduct("parity"), arguments)
@@ -95,7 +95,7 @@ struct `Faults` {
 }
 
 /// What catches nothing is worth nothing.
-@Suite(.timeLimit(.minutes(10)))
+@Suite(.timeLimit(.minutes(10)), .onOwnThread)
 struct `Faults can fail` {
     private func run(_ mode: String, _ bug: String) throws -> (status: ChildProcess.ExitStatus, output: String) {
         let library = try ChildProcess.pathInBuildFolder("libCFaults.so", "the library") { access($0, R_OK) == 0 }

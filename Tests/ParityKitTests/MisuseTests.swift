@@ -6,7 +6,7 @@ import Testing
 
 @testable import Breakable
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Random calls from everywhere` {
     /// `parity --misuse` plays as many as it is told; the gate plays these under the sanitizers too.
     /// In a process of its own: signals, and ports at which nobody listens, are the whole process's.
@@ -31,7 +31,7 @@ struct `Random calls from everywhere` {
     }
 }
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Random calls against planted bugs` {
     private static func participant(_ bug: PlantedBug?) -> Participant {
         Participant(bug.map { "\($0)" } ?? "whole") { options throws(IOError) in

@@ -19,7 +19,7 @@ func lengthsOfLines(_ loop: EventLoop) -> (Connection) -> Void {
     }
 }
 
-@Suite(.timeLimit(.minutes(10)))
+@Suite(.timeLimit(.minutes(10)), .onOwnThread)
 struct `The page on checking your own server` {
     @Test func `has an example that runs, and prints nothing`() {
         let engines = Engine.allCases.map { engine in

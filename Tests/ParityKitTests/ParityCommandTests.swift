@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// The program, as a process.
-@Suite(.timeLimit(.minutes(10)))
+@Suite(.timeLimit(.minutes(10)), .onOwnThread)
 struct `The parity command` {
     private func start(_ arguments: String...) throws -> ChildProcess {
         try ChildProcess(try ChildProcess.pathOfBuiltProduct("parity"), arguments)

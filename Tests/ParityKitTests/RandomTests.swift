@@ -5,7 +5,7 @@ import Testing
 
 @testable import Breakable
 
-@Suite(.timeLimit(.minutes(10)))
+@Suite(.timeLimit(.minutes(10)), .onOwnThread)
 struct `Random scenarios` {
     /// In ten parts, which run side by side. `parity --random` plays as many as it is told.
     @Test(arguments: 0..<10)
@@ -24,7 +24,7 @@ struct `Random scenarios` {
     }
 }
 
-@Suite(.timeLimit(.minutes(10)))
+@Suite(.timeLimit(.minutes(10)), .onOwnThread)
 struct `A script that differs` {
     /// One that swaps writes, told apart from the small engine as it should be.
     private var participants: [Participant] {

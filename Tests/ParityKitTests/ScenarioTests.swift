@@ -13,7 +13,7 @@ extension Participant {
     static let engines = Engine.allCases.map { Participant($0) }
 }
 
-@Suite(.timeLimit(.minutes(10)))
+@Suite(.timeLimit(.minutes(10)), .onOwnThread)
 struct `Every scenario on every engine` {
     private static let signalling = ["we_get_signals", "we_get_signals_one_shot", "signals_while_echoing"]
 

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Vendor-notes/linux-readiness.md says what the kernel reports, and this asks the kernel.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `What epoll, poll and select report` {
     @Test func `every cell of the table is true of this kernel`() throws {
         let written = try table()

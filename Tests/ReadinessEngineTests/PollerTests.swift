@@ -10,7 +10,7 @@ private let pollers: [(name: String, make: @Sendable () throws -> any Poller)] =
     ("epoll", { try EpollPoller() }), ("poll", { PollPoller() }), ("select", { SelectPoller() }),
 ]
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `A poller` {
     @Test(arguments: pollers.indices)
     func `reports what a descriptor was asked for, again and again`(index: Int) throws {

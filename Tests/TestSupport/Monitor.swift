@@ -37,6 +37,16 @@ final class Monitor<Value: Sendable>: @unchecked Sendable {
         return try body(&value)
     }
 
+    /// Waits until `answer` gives something, however long that takes, and gives that.
+    func wait<Answer>(for answer: (inout Value) throws -> Answer?) rethrows -> Answer {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        while true {
+            if let answer = try answer(&value) { return answer }
+            pthread_cond_wait(condition, mutex)
+        }
+    }
+
     /// Waits until `answer` gives something, and gives that; `nil` if the deadline passes first.
     func wait<Answer>(
         until deadline: Deadline, for answer: (inout Value) throws -> Answer?

@@ -8,7 +8,7 @@ private func shell(_ script: String, descriptorLimit: Int? = nil) throws -> Chil
         "/bin/sh", ["-c", script], environment: ["GREETING": "hi"], descriptorLimit: descriptorLimit)
 }
 
-@Suite(.timeLimit(.minutes(20))) struct `Child processes` {
+@Suite(.timeLimit(.minutes(20)), .onOwnThread) struct `Child processes` {
     @Test func `lines, both streams, the environment and the exit status arrive`() throws {
         let child = try shell("echo $GREETING; echo noise; echo ready now; echo bad >&2; printf rest; exit 3")
         #expect(try child.readLine() == "hi")
@@ -100,7 +100,7 @@ private func shell(_ script: String, descriptorLimit: Int? = nil) throws -> Chil
 }
 
 /// These look at, or change, what belongs to the whole process.
-@Suite(.timeLimit(.minutes(20)), .serialized) struct `Figures of this process` {
+@Suite(.timeLimit(.minutes(20)), .onOwnThread, .serialized) struct `Figures of this process` {
     @Test func `an open descriptor is listed with what it is, and is gone once closed`() throws {
         let listener = try PlainListener()
         let descriptor = listener.descriptor

@@ -20,7 +20,7 @@ private func echo(_ peer: PlainClient) throws {
     }
 }
 
-@Suite(.timeLimit(.minutes(20))) struct `Plain clients and listeners` {
+@Suite(.timeLimit(.minutes(20)), .onOwnThread) struct `Plain clients and listeners` {
     @Test(arguments: ["127.0.0.1", "::1"])
     func `lines, counts and the end of input arrive over TCP`(host: String) throws {
         let listener = try PlainListener(host: host)
@@ -102,7 +102,7 @@ private func echo(_ peer: PlainClient) throws {
     }
 }
 
-@Suite(.timeLimit(.minutes(20))) struct `Streams in both directions` {
+@Suite(.timeLimit(.minutes(20)), .onOwnThread) struct `Streams in both directions` {
     @Test func `64 MiB come back intact, and then the end of input`() throws {
         let (client, peer) = try connectedPair()
         let echoing = onThread { try echo(peer) }
@@ -143,7 +143,7 @@ private func echo(_ peer: PlainClient) throws {
     }
 }
 
-@Suite(.timeLimit(.minutes(20))) struct `Time limits` {
+@Suite(.timeLimit(.minutes(20)), .onOwnThread) struct `Time limits` {
     private static let short = Duration.milliseconds(20)
 
     @Test func `every wait for a silent peer ends with the limit`() throws {

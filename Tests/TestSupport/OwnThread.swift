@@ -1,0 +1,98 @@
+import Glibc
+public import Testing
+
+extension Trait where Self == OwnThread {
+    /// Runs each test on a thread of its own, up to 16 beside each other.
+    ///
+    /// Most tests wait for a peer. Swift's pool has one thread a core, so that two waiting tests would hold up all the
+    /// others.
+    public static var onOwnThread: Self { OwnThread() }
+}
+
+extension Trait where Self == Alone {
+    /// Runs a test while no other test with ``OwnThread`` runs: it measures the process, or changes a limit of it.
+    public static var alone: Self { Alone() }
+}
+
+/// Runs each test on a thread of its own; ``Testing/Trait/onOwnThread``.
+public struct OwnThread: TestTrait, SuiteTrait, TestScoping {
+    public var isRecursive: Bool { true }
+
+    public func provideScope(
+        for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void
+    ) async throws {
+        let places = test.traits.contains { $0 is Alone } ? Places.count : 1
+        await Places.shared.take(places)
+        let thread = ThreadExecutor()
+        let outcome: Result<Void, any Error>
+        do {
+            outcome = .success(try await withTaskExecutorPreference(thread) { try await function() })
+        } catch {
+            outcome = .failure(error)
+        }
+        thread.stop()
+        await Places.shared.giveBack(places)
+        try outcome.get()
+    }
+}
+
+/// Marks a test that no other may run beside; ``Testing/Trait/alone``. ``OwnThread`` heeds it.
+public struct Alone: TestTrait, SuiteTrait {
+    public var isRecursive: Bool { true }
+}
+
+/// How many tests run beside each other. First come, first served, so that a test that wants all places gets them.
+private actor Places {
+    static let shared = Places()
+    /// 16: enough that waiting costs little time, few enough that two cores keep the tests' own time limits.
+    static let count = 16
+
+    private var free = count
+    private var waiting: [(places: Int, continuation: CheckedContinuation<Void, Never>)] = []
+
+    func take(_ places: Int) async {
+        if waiting.isEmpty, free >= places {
+            free -= places
+            return
+        }
+        await withCheckedContinuation { waiting.append((places, $0)) }
+    }
+
+    func giveBack(_ places: Int) {
+        free += places
+        while let first = waiting.first, free >= first.places {
+            free -= first.places
+            waiting.removeFirst()
+            first.continuation.resume()
+        }
+    }
+}
+
+/// Runs the jobs of one task on one thread.
+private final class ThreadExecutor: TaskExecutor {
+    private struct State {
+        var jobs: [UnownedJob] = []
+        var isStopped = false
+    }
+
+    private let state = Monitor(State())
+
+    init() {
+        startDetachedThread { [self] in
+            while let job = next() { job.runSynchronously(on: asUnownedTaskExecutor()) }
+        }
+    }
+
+    /// Waits for a job; `nil` once the executor has stopped.
+    private func next() -> UnownedJob? {
+        let found = state.wait { state -> UnownedJob?? in
+            if !state.jobs.isEmpty { return state.jobs.removeFirst() }
+            return state.isStopped ? .some(nil) : nil
+        }
+        return found
+    }
+
+    func enqueue(_ job: UnownedJob) { state.withLock { $0.jobs.append(job) } }
+
+    func stop() { state.withLock { $0.isStopped = true } }
+}
