@@ -49,7 +49,7 @@ let package = Package(
                 "CallbackServer", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
-        .target(name: "ParityKit", dependencies: ["CallbackModel"], swiftSettings: strict),
+        .target(name: "ParityKit", dependencies: ["CallbackModel", "CLinux"], swiftSettings: strict),
         .target(name: "CFaults"),
         .target(name: "FaultKit", dependencies: ["ParityKit", "CallbackModel"], swiftSettings: strict),
         .executableTarget(
@@ -60,7 +60,7 @@ let package = Package(
             ],
             swiftSettings: strict),
 
-        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: testing),
+        .target(name: "TestSupport", dependencies: ["CLinux"], path: "Tests/TestSupport", swiftSettings: testing),
         .testTarget(name: "TestSupportTests", dependencies: ["TestSupport"], swiftSettings: testing),
         .testTarget(
             name: "CallbackModelTests", dependencies: ["CallbackModel", "TestSupport"], swiftSettings: testing),

@@ -1,3 +1,4 @@
+internal import CLinux
 internal import CallbackModel
 internal import Glibc
 internal import Synchronization
@@ -154,11 +155,7 @@ struct Doorbell: ~Copyable {
 
     init?() {
         var ends: [Int32] = [-1, -1]
-        guard unsafe pipe(&ends) == 0 else { return nil }
-        for end in ends {
-            _ = fcntl(end, F_SETFD, FD_CLOEXEC)
-            _ = fcntl(end, F_SETFL, O_NONBLOCK)
-        }
+        guard unsafe linux_pipe2(&ends) == 0 else { return nil }
         inside = ends[0]
         outside = ends[1]
     }

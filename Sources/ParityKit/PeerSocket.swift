@@ -1,3 +1,4 @@
+internal import CLinux
 package import CallbackModel
 internal import Glibc
 
@@ -124,9 +125,9 @@ package final class PeerSocket {
     func accept() throws(PeerFailure) -> PeerSocket {
         while true {
             try wait(POLLIN, "accept")
-            let client = Glibc.accept(descriptor, nil, nil)
+            // Not accept(2): a child that is spawned meanwhile would inherit the socket, and hold back its FIN.
+            let client = linux_accept4(descriptor, nil, nil)
             if client >= 0 {
-                _ = fcntl(client, F_SETFL, O_NONBLOCK)
                 return PeerSocket(adopting: client, until: deadline)
             }
             guard errno == EINTR || errno == EAGAIN else { throw PeerFailure(call: "accept", errno: errno) }
@@ -183,6 +184,11 @@ package final class PeerSocket {
     func surrender() -> Int32 {
         isOpen = false
         return descriptor
+    }
+
+    /// Another descriptor of the same socket, which the caller owns; -1 if there is none left.
+    func duplicate() -> Int32 {
+        fcntl(descriptor, F_DUPFD_CLOEXEC, 0)
     }
 
     package func close() {

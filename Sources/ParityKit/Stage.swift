@@ -93,7 +93,7 @@ public final class Stage {
         do throws(PeerFailure) {
             let socket = try PeerSocket(for: address, until: ContinuousClock.now + scenario.timeLimit)
             try socket.connect(to: address)
-            return dup(socket.descriptor)
+            return socket.duplicate()
         } catch {
             throw IOError(call: error.call, errno: error.errno, address: address)
         }
@@ -130,7 +130,7 @@ public final class Stage {
         switch reception {
         case .accepts:
             try socket.listen(backlog: 16)
-            listeningPeers[number] = (dup(socket.descriptor), address)
+            listeningPeers[number] = (socket.duplicate(), address)
         case .refuses: heldSockets.append(socket)
         case .isSilent:
             try socket.listen(backlog: 0)

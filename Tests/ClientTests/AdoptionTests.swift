@@ -15,6 +15,7 @@ struct `Adopting a socket` {
         let client = try server.listener.accept()
         let loop = try EventLoop(engine: engine)
         let diary = Diary()
+        _ = fcntl(near, F_SETFD, 0)
         let connection = try diary.follow { try loop.adopt(connected: near) }
         #expect(connection.descriptor == near && connection.remoteAddress == server.address)
         #expect(connection.localAddress != nil)
@@ -100,9 +101,10 @@ struct `Adopting a socket` {
     @Test(arguments: Engine.allCases, Place.allCases)
     func `a listening socket serves, and its file stays`(engine: Engine, place: Place) throws {
         let server = try PlainServer(place)
-        let descriptor = dup(server.listener.descriptor)
+        let descriptor = duplicate(server.listener.descriptor)
         server.listener.close()
         let loop = try EventLoop(engine: engine)
+        _ = fcntl(descriptor, F_SETFD, 0)
         let listener = try loop.listen(adopting: descriptor) { connection in
             connection.onData = { connection, bytes in connection.write(bytes) }
         }
@@ -130,7 +132,7 @@ struct `Adopting a socket` {
     @Test(arguments: Engine.allCases)
     func `a client that waits already is accepted`(engine: Engine) throws {
         let server = try PlainServer(.ipv4)
-        let descriptor = dup(server.listener.descriptor)
+        let descriptor = duplicate(server.listener.descriptor)
         let client = try PlainClient(port: server.listener.port)
         try client.send("x")
         let loop = try EventLoop(engine: engine)
@@ -217,7 +219,7 @@ struct `Adopting a socket` {
         await #expect(processExitsWith: .success) { [engine] in
             let server = try PlainServer(.ipv4)
             let loop = try EventLoop(engine: engine)
-            let descriptor = dup(server.listener.descriptor)
+            let descriptor = duplicate(server.listener.descriptor)
             // The three below are the standard streams: no number is free for what a listener keeps in reserve.
             let error = try withDescriptorLimit(3) {
                 #expect(throws: IOError.self) { try loop.listen(adopting: descriptor) { _ in } }
@@ -257,13 +259,13 @@ private func connectedDescriptor(_ server: PlainServer) throws -> Int32 {
             try PlainClient(abstractName: String(server.address.host.dropFirst()))
         case nil: try PlainClient(unixPath: server.address.host)
         }
-    return dup(client.descriptor)
+    return duplicate(client.descriptor)
 }
 
 /// Two connected sockets.
 private func pair() throws -> (Int32, Int32) {
     var ends: [Int32] = [-1, -1]
-    guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &ends) == 0 else {
+    guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &ends) == 0 else {
         throw PeerError(call: "socketpair", cause: .errno(errno), waitedFor: "two sockets")
     }
     return (ends[0], ends[1])

@@ -47,7 +47,7 @@ struct `Connecting: many, at the limit, and letting go` {
             let before = try sockets(openDescriptors())
             let diary = Diary()
             diary.onOpen = { $0.close() }
-            let high = dup(server.listener.descriptor)
+            let high = duplicate(server.listener.descriptor)
             if engine == .select {
                 let error = #expect(throws: IOError.self) { try loop.connect(to: server.address) }
                 #expect(error?.errno == EMFILE)

@@ -31,7 +31,7 @@ struct `What epoll, poll and select report` {
         var event = epoll_event(events: EPOLLIN.rawValue, data: epoll_data_t())
         #expect(epoll_ctl(set, EPOLL_CTL_ADD, own.descriptor, &event) == 0)
         let number = own.descriptor
-        let duplicate = dup(number)
+        let duplicate = TestSupport.duplicate(number)
         defer { close(duplicate) }
         own.close()
         try peer.send("x")
@@ -48,7 +48,7 @@ struct `What epoll, poll and select report` {
         defer { close(set) }
         var event = epoll_event(events: EPOLLIN.rawValue, data: epoll_data_t())
         #expect(epoll_ctl(set, EPOLL_CTL_ADD, own.descriptor, &event) == 0)
-        let duplicate = dup(own.descriptor)
+        let duplicate = TestSupport.duplicate(own.descriptor)
         defer { close(duplicate) }
         #expect(epoll_ctl(set, EPOLL_CTL_DEL, own.descriptor, &event) == 0)
         own.close()

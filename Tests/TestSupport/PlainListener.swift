@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Synchronization
 
@@ -65,14 +66,10 @@ public final class PlainListener: Sendable {
         while true {
             guard descriptor >= 0 else { throw PeerError("accept", errno: EBADF, waitedFor: "a connection") }
             try wait(descriptor, for: POLLIN, until: deadline, "accept", waitedFor: "a connection")
-            // accept4(2) is hidden from Swift behind `_GNU_SOURCE`, so the flag is set while no child is spawned.
-            let (accepted, number) = spawning.withLock { _ in
-                let accepted = Glibc.accept(descriptor, nil, nil)
-                let number = errno
-                if accepted >= 0 { _ = fcntl(accepted, F_SETFD, FD_CLOEXEC) }
-                return (accepted, number)
-            }
+            let accepted = linux_accept4(descriptor, nil, nil)
+            let number = errno
             if accepted >= 0 {
+                _ = fcntl(accepted, F_SETFL, 0)
                 let client = PlainClient(adopting: accepted, timeLimit: timeLimit)
                 if port != 0 { try disableNagle(accepted) }
                 return client

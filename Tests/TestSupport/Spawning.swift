@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Synchronization
 
@@ -10,6 +11,10 @@ struct Spawned: Sendable {
     /// In the order of `ChildProcess.Stream`.
     let outputs: [Int32]
 }
+
+/// Held while a descriptor exists that is not yet closed on exec, and while a child is spawned: the child would inherit
+/// it, and its peer would never see its end.
+private let spawning = Mutex<Void>(())
 
 /// posix_spawn(3) of `command[0]`, with the added environment.
 func spawn(_ command: [String], environment: [String: String]) throws -> Spawned {

@@ -1,10 +1,9 @@
 import Glibc
-import Synchronization
 
-/// Held while a descriptor exists that is not yet closed on exec, and while a child is spawned.
-///
-/// Without it a child of another test inherits the descriptor, and the peer never sees its end.
-let spawning = Mutex<Void>(())
+/// Another descriptor of the same socket or file, closed on exec.
+public func duplicate(_ descriptor: Int32) -> Int32 {
+    fcntl(descriptor, F_DUPFD_CLOEXEC, 0)
+}
 
 /// A stream socket for `address`, closed on exec.
 func makeSocket(for address: RawAddress) throws -> Int32 {

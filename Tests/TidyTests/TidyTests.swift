@@ -53,7 +53,7 @@ import Testing
             "echo": ["CallbackServer", "ArgumentParser"],
             "parity": ["CallbackServer", "ParityKit", "FaultKit", "ArgumentParser"],
             "FaultKit": ["CallbackModel", "ParityKit"],
-            "ParityKit": ["CallbackModel"],
+            "ParityKit": ["CallbackModel", "CLinux"],
         ]
         for file in try swiftFiles("Sources") {
             let module = String(file.path.split(separator: "/")[1])
