@@ -38,7 +38,7 @@ struct `Faults` {
         #expect(status == .exited(0), "\(output)")
     }
 
-    @Test(arguments: Engine.allCases, [(HardWorkload.echo, 8), (.unix, 2), (.clients, 2)])
+    @Test(.heavy, arguments: Engine.allCases, [(HardWorkload.echo, 8), (.unix, 2), (.clients, 2)])
     func `that end a call leave a prefix, one onClose and no descriptor`(
         engine: Engine, size: (workload: HardWorkload, count: Int)
     ) throws {
@@ -95,7 +95,7 @@ struct `Faults` {
 }
 
 /// What catches nothing is worth nothing.
-@Suite(.timeLimit(.minutes(10)), .onOwnThread)
+@Suite(.timeLimit(.minutes(10)), .onOwnThread, .heavy)
 struct `Faults can fail` {
     private func run(_ mode: String, _ bug: String) throws -> (status: ChildProcess.ExitStatus, output: String) {
         let library = try ChildProcess.pathInBuildFolder("libCFaults.so", "the library") { access($0, R_OK) == 0 }

@@ -31,7 +31,7 @@ struct `Random calls from everywhere` {
     }
 }
 
-@Suite(.timeLimit(.minutes(20)), .onOwnThread)
+@Suite(.timeLimit(.minutes(20)), .onOwnThread, .heavy)
 struct `Random calls against planted bugs` {
     private static func participant(_ bug: PlantedBug?) -> Participant {
         Participant(bug.map { "\($0)" } ?? "whole") { options throws(IOError) in

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Breakable
 
-@Suite(.timeLimit(.minutes(10)), .onOwnThread)
+@Suite(.timeLimit(.minutes(10)), .onOwnThread, .heavy)
 struct `Planted bugs` {
     /// What `BreakableLoop` does not have: signals, names, and the adoption of listeners.
     private static let beyond: Set<String> = [

@@ -9,9 +9,9 @@ extension Trait where Self == OwnThread {
     public static var onOwnThread: Self { OwnThread() }
 }
 
-extension Trait where Self == Alone {
-    /// Runs a test while no other test with ``OwnThread`` runs: it measures the process, or changes a limit of it.
-    public static var alone: Self { Alone() }
+extension Trait where Self == Heavy {
+    /// Runs a test beside one other at most: it holds real time to limits of some 100 ms, or fills a core for long.
+    public static var heavy: Self { Heavy() }
 }
 
 /// Runs each test on a thread of its own; ``Testing/Trait/onOwnThread``.
@@ -21,7 +21,7 @@ public struct OwnThread: TestTrait, SuiteTrait, TestScoping {
     public func provideScope(
         for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void
     ) async throws {
-        let places = test.traits.contains { $0 is Alone } ? Places.count : 1
+        let places = test.traits.contains { $0 is Heavy } ? Places.count / 2 : 1
         await Places.shared.take(places)
         let thread = ThreadExecutor()
         let outcome: Result<Void, any Error>
@@ -36,8 +36,8 @@ public struct OwnThread: TestTrait, SuiteTrait, TestScoping {
     }
 }
 
-/// Marks a test that no other may run beside; ``Testing/Trait/alone``. ``OwnThread`` heeds it.
-public struct Alone: TestTrait, SuiteTrait {
+/// Marks a test for ``OwnThread``; ``Testing/Trait/heavy``.
+public struct Heavy: TestTrait, SuiteTrait {
     public var isRecursive: Bool { true }
 }
 
