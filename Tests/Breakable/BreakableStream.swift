@@ -241,7 +241,7 @@ final class BreakableListener: ListenerDriver {
         self.address = address
     }
 
-    override var descriptor: Int32 { number }
+    override var descriptor: Int32 { isOpen ? number : -1 }
 
     override var localAddress: SocketAddress { address }
 

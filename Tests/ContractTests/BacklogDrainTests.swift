@@ -5,7 +5,7 @@ import Testing
 
 /// Clients that wait in the kernel's backlog when a drain begins: they have connected, and closing the listening socket
 /// would reset them.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Draining with clients in the backlog` {
     /// More than one wake-up accepts.
     private static let waiting = 20

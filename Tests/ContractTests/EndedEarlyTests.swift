@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Who is ended by this side before its time gets RST: FIN says "that was all", and a part would pass for the whole.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Ended before its time` {
     private static let limit = Duration.milliseconds(60)
 

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Descriptors that somebody else has made, closed, or given twice, and signals that no loop watches.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `What others do to a loop's descriptors and signals` {
     @Test(arguments: Engine.allCases)
     func `a descriptor that the loop has already is refused`(engine: Engine) throws {

@@ -5,7 +5,7 @@ import Testing
 
 /// Peers that read slowly, over sockets with the buffers that the kernel gives them. They hold some MB of what was
 /// sent, so that nothing leaves the queue for longer than any time-out here; `endurance slow-readers` is the full size.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Slow readers` {
     fileprivate static let limit = Duration.seconds(1)
 

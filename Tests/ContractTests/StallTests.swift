@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// A callback that takes long, while peers go on. Time-outs that passed meanwhile say nothing of these.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Stalls` {
     @Test(arguments: Engine.allCases)
     func `500 connections with each kind of time-out: none is closed whose peer was honest, and all others`(

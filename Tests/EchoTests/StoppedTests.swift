@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// `echo`, stopped and continued, as by a debugger or an overcommitted machine (SIGSTOP, signal(7)).
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `A stopped server` {
     @Test func `closes no client that has sent meanwhile, and all that are silent`() throws {
         // Beside each other, since each stands for longer than the time-out.

@@ -6,7 +6,7 @@ import Testing
 @testable import LinuxSockets
 
 /// What the kernel says of a socket at a passed time-out.
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `What waits and what was sent` {
     /// Two connected TCP sockets; nothing blocks.
     private func tcpPair() throws -> (PlainClient, PlainClient) {

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// Another descriptor of the same socket or file, closed on exec.

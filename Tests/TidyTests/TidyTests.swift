@@ -19,6 +19,14 @@ import Testing
         }
     }
 
+    @Test func `tests that wait do so on threads of their own`() throws {
+        for file in try swiftFiles("Tests") where file.name != "TidyTests.swift" {
+            for (number, line) in file.code where line.contains("@Suite") && line.contains(".timeLimit(") {
+                #expect(line.contains(".onOwnThread"), "\(file.path):\(number): the suite's tests hold up all others")
+            }
+        }
+    }
+
     @Test func `escape hatches are listed with their reason`() throws {
         let hatches = [
             "@unchecked Sendable", "nonisolated(unsafe)", "try!", "fatalError(", "usleep(", "Thread.sleep",
