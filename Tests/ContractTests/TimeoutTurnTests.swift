@@ -6,7 +6,7 @@ import Testing
 /// Time-outs and the loop: what they cost, how they are ordered, and a loop that is kept busy.
 @Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Time-outs of many connections` {
-    @Test(arguments: Engine.allCases)
+    @Test(.heavy, arguments: Engine.allCases)
     func `1,000 with different deadlines pass in their order, and at rest cost no turn`(engine: Engine) async {
         // 2,000 descriptors, which a process of its own may have.
         await #expect(processExitsWith: .success) { [engine] in
@@ -45,8 +45,9 @@ struct `Time-outs of many connections` {
             }
             try scene.loop.run(until: { order.count == count })
             let places = order.map { deadlines[$0] }
-            // What was set later within the same callback counts from later: by as long as the callback took.
-            let isSorted = zip(places, places.dropFirst()).allSatisfy { $0 < $1 + 50 }
+            // What was set later within the same callback counts from later, and what passes while the loop is late is
+            // put off by as long as it was: half a second here, a quarter of all.
+            let isSorted = zip(places, places.dropFirst()).allSatisfy { $0 < $1 + 250 }
             #expect(isSorted, "\(places)")
             #expect(Set(order).count == count, "each once")
             withExtendedLifetime(peers) {}
