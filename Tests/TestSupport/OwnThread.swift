@@ -16,8 +16,10 @@ extension Trait where Self == Heavy {
 
 /// Runs each test on a thread of its own; ``Testing/Trait/onOwnThread``.
 public struct OwnThread: TestTrait, SuiteTrait, TestScoping {
+    /// For the tests of a suite too.
     public var isRecursive: Bool { true }
 
+    /// Waits for a place, then runs the test on a thread that it has made for it.
     public func provideScope(
         for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void
     ) async throws {
@@ -38,6 +40,7 @@ public struct OwnThread: TestTrait, SuiteTrait, TestScoping {
 
 /// Marks a test for ``OwnThread``; ``Testing/Trait/heavy``.
 public struct Heavy: TestTrait, SuiteTrait {
+    /// For the tests of a suite too.
     public var isRecursive: Bool { true }
 }
 
