@@ -100,7 +100,7 @@ extension Connection {
     ///
     /// One that has passed is compared with what the kernel knows before it counts: input that waits to be read, room for
     /// what is queued, and bytes that the peer has acknowledged put it off. If the loop itself was late to look, the peer
-    /// has more time, ten times as long as it was late, at most the whole time-out again.
+    /// has more time, ten times as much as it was late, at most the whole time-out again.
     public struct Timeouts: Hashable, Sendable {
         /// Neither side sent anything for this long, and the peer acknowledged nothing. Counts also while the connection is
         /// paused: what then waits to be read puts off nothing.

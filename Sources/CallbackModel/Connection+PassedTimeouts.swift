@@ -65,8 +65,10 @@ extension Connection {
     private func extendAfterStall(_ passed: Countdown, now: UInt64) -> Bool {
         let stall = core.timeouts.lastStall
         guard stall.end > passed.since else { return false }
+        // Each deadline by as much, so that they keep their order; but nothing more than the whole limit from then on.
         let (length, isLong) = stall.lateness.multipliedReportingOverflow(by: TimeoutQueue.Stall.parts)
-        let end = stall.end + (isLong ? passed.limit : min(length, passed.limit))
+        let whole = stall.end + passed.limit
+        let end = isLong || length > whole ? whole : min(passed.since + passed.limit + 1 + length, whole)
         guard end > now else { return false }
         return change(passed) { look in
             guard !look.madeUpForStall else { return false }

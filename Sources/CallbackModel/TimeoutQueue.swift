@@ -12,7 +12,7 @@ final class TimeoutQueue {
 
     private var heap: [Entry] = []
     private var alarm: EventLoop.Timer?
-    /// When the alarm rings; `UInt64.max` while it does not.
+    /// When the alarm rings; `UInt64.max` while it does not, 0 while it is ringing.
     private var alarmDeadline = UInt64.max
 
     /// A time in which the loop looked at nothing: a callback took long, or the process was stopped.
@@ -85,13 +85,15 @@ final class TimeoutQueue {
         if now >= alarmDeadline, now - alarmDeadline >= Stall.leastLateness {
             lastStall = Stall(end: now, lateness: now - alarmDeadline)
         }
-        alarmDeadline = .max
+        // Set for one that is due and not looked at yet, it would ring late once more, and tell of a stall that was none.
+        alarmDeadline = 0
         while let first = heap.first, first.deadline <= now {
             // Held for the call: a time-out that closes the connection may let go of the loop's reference.
             let connection = unsafe first.connection.takeUnretainedValue()
             remove(connection)
             connection.timeoutsDue(now: now)
         }
+        alarmDeadline = .max
         ringAtFirst(core)
     }
 
