@@ -30,7 +30,7 @@ struct `Planted bugs` {
     }
 
     /// Each by the scenario that is named beside it. The score is printed.
-    @Test func `are all caught`() throws {
+    @Test(.alone) func `are all caught`() throws {
         var lines: [String] = []
         var caught = 0
         let bugs = PlantedBug.allCases.filter { $0.scenario != nil }

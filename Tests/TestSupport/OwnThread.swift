@@ -11,7 +11,10 @@ extension Trait where Self == OwnThread {
 
 extension Trait where Self == Heavy {
     /// Runs a test beside one other at most: it holds real time to limits of some 100 ms, or fills a core for long.
-    public static var heavy: Self { Heavy() }
+    public static var heavy: Self { Heavy(places: Places.count / 2) }
+
+    /// Runs a test beside no other: it shows a fault only if the next descriptor has the number that was closed last.
+    public static var alone: Self { Heavy(places: Places.count) }
 }
 
 /// Runs each test on a thread of its own; ``Testing/Trait/onOwnThread``.
@@ -23,7 +26,7 @@ public struct OwnThread: TestTrait, SuiteTrait, TestScoping {
     public func provideScope(
         for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void
     ) async throws {
-        let places = test.traits.contains { $0 is Heavy } ? Places.count / 2 : 1
+        let places = test.traits.compactMap { ($0 as? Heavy)?.places }.max() ?? 1
         await Places.shared.take(places)
         let thread = ThreadExecutor()
         let outcome: Result<Void, any Error>
@@ -38,10 +41,13 @@ public struct OwnThread: TestTrait, SuiteTrait, TestScoping {
     }
 }
 
-/// Marks a test for ``OwnThread``; ``Testing/Trait/heavy``.
+/// Marks a test for ``OwnThread``; ``Testing/Trait/heavy`` and ``Testing/Trait/alone``.
 public struct Heavy: TestTrait, SuiteTrait {
     /// For the tests of a suite too.
     public var isRecursive: Bool { true }
+
+    /// How many of the places it takes.
+    fileprivate let places: Int
 }
 
 /// How many tests run beside each other. First come, first served, so that a test that wants all places gets them.
