@@ -60,7 +60,7 @@ let package = Package(
             ],
             swiftSettings: strict),
 
-        .target(name: "TestSupport", dependencies: ["CLinux"], path: "Tests/TestSupport", swiftSettings: testing),
+        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: testing),
         .testTarget(name: "TestSupportTests", dependencies: ["TestSupport"], swiftSettings: testing),
         .testTarget(
             name: "CallbackModelTests", dependencies: ["CallbackModel", "TestSupport"], swiftSettings: testing),

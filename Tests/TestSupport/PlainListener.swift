@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 import Synchronization
 
@@ -66,10 +65,9 @@ public final class PlainListener: Sendable {
         while true {
             guard descriptor >= 0 else { throw PeerError("accept", errno: EBADF, waitedFor: "a connection") }
             try wait(descriptor, for: POLLIN, until: deadline, "accept", waitedFor: "a connection")
-            let accepted = linux_accept4(descriptor, nil, nil)
+            let accepted = accept4(descriptor, nil, nil, Int32(SOCK_CLOEXEC.rawValue))
             let number = errno
             if accepted >= 0 {
-                _ = fcntl(accepted, F_SETFL, 0)
                 let client = PlainClient(adopting: accepted, timeLimit: timeLimit)
                 if port != 0 { try disableNagle(accepted) }
                 return client
@@ -86,3 +84,10 @@ public final class PlainListener: Sendable {
         if descriptor >= 0 { closeOwned(descriptor) }
     }
 }
+
+/// accept4(2), hidden from Swift behind `_GNU_SOURCE` and so looked up by its name. With accept(2), a child that another
+/// test spawns before FD_CLOEXEC is set would inherit the socket, and hold back its end.
+private let accept4 = unsafeBitCast(
+    dlsym(nil, "accept4"),
+    to: (@convention(c) (Int32, UnsafeMutablePointer<sockaddr>?, UnsafeMutablePointer<socklen_t>?, Int32) -> Int32).self
+)

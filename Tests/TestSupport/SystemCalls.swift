@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 
 /// Another descriptor of the same socket or file, closed on exec.
