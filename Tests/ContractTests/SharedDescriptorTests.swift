@@ -18,7 +18,7 @@ struct `What others do to a loop's descriptors and signals` {
             try loop.run(.noWait)
             first.pause()
         }
-        let listener = try loop.listen(on: .ipv4("127.0.0.1", port: 0)) { connection in
+        let listener = try loop.listen(on: .ipv4("127.0.0.1", port: 0)) { [unowned loop] connection in
             let error = #expect(throws: IOError.self) { try loop.adopt(connected: connection.descriptor) }
             #expect(error?.name == "EEXIST")
             connection.close()
@@ -46,7 +46,7 @@ struct `What others do to a loop's descriptors and signals` {
         let listening = duplicateOfSocket(server.descriptor)
         setLinger(listening)
         var accepted = 0
-        let listener = try loop.listen(adopting: listening) { connection in
+        let listener = try loop.listen(adopting: listening) { [unowned loop] connection in
             #expect(!lingers(connection.descriptor), "inherited from the listener")
             accepted += 1
             loop.stop()
