@@ -49,7 +49,7 @@ import Testing
         #expect(connection.cause == nil)
         stream.input = false
         stream.received([1].span)
-        #expect(closing(of: connection, until: 2_000) == Self.due + Self.limit + 1)
+        #expect((closing(of: connection, until: 2_000) ?? 0) == Self.due + Self.limit + 1)
     }
 
     @Test(arguments: [TimeoutKind.idle, .write])
@@ -61,7 +61,7 @@ import Testing
         stream.room = false
         stream.queued = 5
         stream.queueShrank(to: 5)
-        #expect(closing(of: connection, until: 2_000) == Self.due + Self.limit + 1)
+        #expect((closing(of: connection, until: 2_000) ?? 0) == Self.due + Self.limit + 1)
     }
 
     @Test func `input counts for nothing while the connection is paused, nor does room without a queue`() {
@@ -69,7 +69,7 @@ import Testing
         connection.pause()
         stream.input = true
         stream.room = true
-        #expect(closing(of: connection, until: 2_000) == Self.due)
+        #expect((closing(of: connection, until: 2_000) ?? 0) == Self.due)
     }
 
     @Test(arguments: [TimeoutKind.idle, .read, .write])
@@ -77,7 +77,7 @@ import Testing
         let (connection, stream) = connect(kind, queued: 10)
         stream.input = true
         stream.room = true
-        #expect(closing(of: connection, until: 2_000) == Self.due + 100)
+        #expect((closing(of: connection, until: 2_000) ?? 0) == Self.due + 100)
     }
 
     // MARK: Stalls
@@ -96,7 +96,7 @@ import Testing
     @Test func `a loop that is a little late gives ten times as much again`() {
         let (connection, _) = driver.connect { $0.timeouts.idle = .seconds(10) }
         driver.advance(to: 11_001 + 30)
-        #expect(closing(of: connection, until: 20_000) == 11_001 + 300)
+        #expect((closing(of: connection, until: 20_000) ?? 0) == 11_001 + 300)
     }
 
     @Test func `those that a stall puts off keep their order`() {
@@ -124,7 +124,7 @@ import Testing
         // Only the first is due, and late.
         driver.advance(to: 1_180)
         #expect(first.cause == nil)
-        #expect(closing(of: second, until: 2_000) == 1_180 + Self.limit)
+        #expect((closing(of: second, until: 2_000) ?? 0) == 1_180 + Self.limit)
     }
 
     @Test func `a loop that is late by a few milliseconds is not`() {
@@ -154,7 +154,7 @@ import Testing
         let end = closing(of: connection, until: 5_000) { time in
             stream.progress = .acknowledged(1_000, roomMadeBefore: max(time, 1_050) - 1_050)
         }
-        #expect(end == 1_050 + Self.limit + 1)
+        #expect((end ?? 0) == 1_050 + Self.limit + 1)
     }
 
     @Test(arguments: [false, true])
@@ -173,7 +173,7 @@ import Testing
         let end = closing(of: connection, until: 5_000) { time in
             stream.progress = isUnix ? .untaken(1_000, full: 1_000) : progress(900, time - 1_150)
         }
-        #expect(end == 1_150 + Self.limit + 1)
+        #expect((end ?? 0) == 1_150 + Self.limit + 1)
     }
 
     @Test func `what a Unix peer takes out of a full socket is movement`() {
