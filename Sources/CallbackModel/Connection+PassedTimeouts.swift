@@ -25,7 +25,7 @@ extension Connection {
         }
     }
 
-    /// 100 looks at what is ready for a connection, a turn apart: so many reach each of 20,000 descriptors, where a wait
+    /// 100 looks at what is ready for a connection, a turn apart. 100 waits reach each of 20,000 descriptors, where one
     /// of epoll gives 256. More would keep a connection for which nothing moves, though the kernel calls it ready.
     private static let mostLooks = 100
 

@@ -66,7 +66,7 @@ extension Listener {
         connectionCount == 0 && (state == .closing || state == .closed)
     }
 
-    /// The deadline has come, or nobody was there.
+    /// The deadline has come, or no connection was open.
     private func endDrain() {
         close()
         guard let drain, connectionCount > 0 else { return drainedIfDone() }
@@ -78,7 +78,7 @@ extension Listener {
         self.drain = nil
         drain.deadline.cancel()
         letGoIfDone()
-        // The loop is let go, and calls nobody any more.
+        // A loop that is let go calls no callback.
         guard !core.isShutDown else { return }
         core.perform(.drained) { drain.done(drain.report) }
     }

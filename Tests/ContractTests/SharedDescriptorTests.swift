@@ -39,11 +39,11 @@ struct `What others do to a loop's descriptors and signals` {
         let loop = try EventLoop(engine: engine)
         let server = try PlainListener()
         let client = try PlainClient(port: server.port)
-        let near = duplicateOfSocket(client.descriptor)
+        let near = duplicate(client.descriptor)
         setLinger(near)
         let connection = try loop.adopt(connected: near)
         #expect(!lingers(connection.descriptor))
-        let listening = duplicateOfSocket(server.descriptor)
+        let listening = duplicate(server.descriptor)
         setLinger(listening)
         var accepted = 0
         let listener = try loop.listen(adopting: listening) { [unowned loop] connection in
@@ -101,8 +101,6 @@ struct `What others do to a loop's descriptors and signals` {
         }
     }
 }
-
-private func duplicateOfSocket(_ descriptor: Int32) -> Int32 { fcntl(descriptor, F_DUPFD_CLOEXEC, 0) }
 
 private func setLinger(_ descriptor: Int32) {
     var value = linger(l_onoff: 1, l_linger: 60)
