@@ -53,7 +53,7 @@ struct `Contract 5: writing` {
         #expect(isEqual(received, bytes))
     }
 
-    @Test(arguments: Engine.allCases)
+    @Test(.heavy, arguments: Engine.allCases)
     func `64 MiB in one write, through small kernel buffers`(engine: Engine) throws {
         let block = pseudoRandomBytes(count: 1 << 20, seed: 64)
         let count = 64 << 20

@@ -2,7 +2,7 @@ import Glibc
 public import Testing
 
 extension Trait where Self == OwnThread {
-    /// Runs each test on a thread of its own, up to 16 beside each other.
+    /// Runs each test on a thread of its own, up to 16 beside each other, under a sanitizer 4.
     ///
     /// Most tests wait for a peer. Swift's pool has one thread a core, so that two waiting tests would hold up all the
     /// others.
@@ -53,8 +53,9 @@ public struct Heavy: TestTrait, SuiteTrait {
 /// How many tests run beside each other. First come, first served, so that a test that wants all places gets them.
 private actor Places {
     static let shared = Places()
-    /// 16: enough that waiting costs little time, few enough that two cores keep the tests' own time limits.
-    static let count = 16
+    /// 16: enough that waiting costs little time, few enough that two cores keep the tests' own time limits. 4 under a
+    /// sanitizer, where the same tests mostly compute.
+    static let count = isSanitized ? 4 : 16
 
     private var free = count
     private var waiting: [(places: Int, continuation: CheckedContinuation<Void, Never>)] = []
