@@ -35,11 +35,8 @@ internal import Glibc
     }
 
     func wait(milliseconds: Int32) throws(IOError) -> Int {
-        var count = unsafe epoll_wait(descriptor, reported, Int32(Self.eventsPerWait), milliseconds)
-        if count < 0, errno == EINTR {
-            count = waitAgain(milliseconds) { unsafe epoll_wait(descriptor, reported, Int32(Self.eventsPerWait), $0) }
-        }
-        guard count >= 0 else { throw IOError(call: "epoll_wait", errno: errno) }
+        let count = unsafe epoll_wait(descriptor, reported, Int32(Self.eventsPerWait), milliseconds)
+        if count < 0, errno != EINTR { throw IOError(call: "epoll_wait", errno: errno) }
         return Int(count)
     }
 

@@ -52,11 +52,8 @@ internal import Glibc
     func wait(milliseconds: Int32) throws(IOError) -> Int {
         ready.removeAll()
         var left = unsafe poll(&entries, nfds_t(entries.count), milliseconds)
-        if left < 0, errno == EINTR {
-            left = waitAgain(milliseconds) { unsafe poll(&entries, nfds_t(entries.count), $0) }
-        }
         if left < 0, errno == EINVAL { left = pollOneByOne(milliseconds) }
-        if left < 0 { throw IOError(call: "poll", errno: errno) }
+        if left < 0 { return try waitFailed() }
         var index = 0
         while left > 0 {
             let bits = entries[index].revents
@@ -67,6 +64,13 @@ internal import Glibc
             index += 1
         }
         return ready.count
+    }
+
+    /// Apart from the path of every message, which it would burden with its registers.
+    @inline(never)
+    private func waitFailed() throws(IOError) -> Int {
+        guard errno == EINTR else { throw IOError(call: "poll", errno: errno) }
+        return -1
     }
 
     /// The kernel refuses more entries than the process may have descriptors (poll(2), EINVAL), which a limit that was

@@ -1,5 +1,4 @@
 @_spi(Engine) internal import CallbackModel
-internal import Glibc
 
 /// What a descriptor is waited for, or ready for.
 struct Readiness: OptionSet, Sendable {
@@ -58,21 +57,6 @@ struct EventList {
     }
 }
 
-/// Repeats a wait that a signal has interrupted, for the time that is left of `milliseconds`; returns what the first call
-/// returned that was not interrupted. For ever when `milliseconds` is negative, as with the calls themselves.
-@inline(never)
-func waitAgain(_ milliseconds: Int32, _ wait: (Int32) -> Int32) -> Int32 {
-    let end = Kernel.nanoseconds + UInt64(max(0, milliseconds)) * 1_000_000
-    var left = milliseconds
-    while true {
-        let count = wait(left)
-        if count >= 0 || errno != EINTR { return count }
-        guard milliseconds >= 0 else { continue }
-        let now = Kernel.nanoseconds
-        left = now < end ? Int32(clamping: (end - now + 999_999) / 1_000_000) : 0
-    }
-}
-
 /// One kernel interface that waits for many descriptors at once, level-triggered: what is ready is reported at
 /// each wait, until it is dealt with.
 ///
@@ -90,8 +74,8 @@ protocol Poller: AnyObject {
 
     /// Waits until something is ready, or for so many milliseconds; for ever when negative, not at all when 0.
     ///
-    /// Returns how many descriptors are ready. An interruption by a signal is no error and no end of the wait: a signal
-    /// that is watched makes the loop's counter ready, and one that is not is no event (`waitAgain`).
+    /// Returns how many descriptors are ready; a negative number when a signal has ended the wait, which is no error and
+    /// no event. The loop waits again: it knows how much of the time is left.
     func wait(milliseconds: Int32) throws(IOError) -> Int
 
     /// What the last wait found, from 0 on, whatever has been changed since.

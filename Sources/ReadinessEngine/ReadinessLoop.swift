@@ -50,6 +50,8 @@ package enum PollerKind: Sendable {
         static let notHeld = Attention(rawValue: 16)
         /// The time spent waiting is measured.
         static let measured = Attention(rawValue: 32)
+        /// The run ends with this turn, which waits for an event.
+        static let single = Attention(rawValue: 64)
     }
 
     /// What step 4 of a turn tells the model.
@@ -102,7 +104,8 @@ package enum PollerKind: Sendable {
     }
 
     private func run(_ mode: EventLoop.RunMode, _ poller: some Poller) throws(IOError) {
-        defer { attention.remove(.stopped) }
+        defer { attention.subtract([.stopped, .single]) }
+        if mode == .once { attention.insert(.single) }
         while isAlive, !attention.contains(.stopped) {
             try turn(poller, mayWait: mode != .noWait)
             if mode != .untilIdle { return }
@@ -140,11 +143,14 @@ package enum PollerKind: Sendable {
 
     @inline(never)
     private func waitRarely(_ poller: some Poller, _ mayWait: Bool) throws(IOError) -> Int {
-        let limit = mayWait ? timeToWait : 0
-        guard attention.contains(.measured), limit != 0 else { return try poller.wait(milliseconds: limit) }
-        let start = Kernel.nanoseconds
-        defer { asleep &+= Kernel.nanoseconds &- start }
-        return try poller.wait(milliseconds: limit)
+        while true {
+            let limit = mayWait ? timeToWait : 0
+            let start = attention.contains(.measured) && limit != 0 ? Kernel.nanoseconds : 0
+            let count = try poller.wait(milliseconds: limit)
+            if start != 0 { asleep &+= Kernel.nanoseconds &- start }
+            // A signal that no loop watches would end `run(.once)`; a watched one has made the counter ready.
+            if count >= 0 || limit == 0 { return count }
+        }
     }
 
     private var timeToWait: Int32 {

@@ -49,15 +49,7 @@ internal import Glibc
         var readable = wantedReadable
         var writable = wantedWritable
         var left = select(descriptorsBelow: end, &readable, &writable, milliseconds)
-        if left < 0, errno == EINTR {
-            left = waitAgain(milliseconds) {
-                // After an error the sets are undefined (select(2)).
-                (readable, writable) = (wantedReadable, wantedWritable)
-                return select(descriptorsBelow: end, &readable, &writable, $0)
-            }
-        }
-        if left < 0, errno == EBADF { return reportClosed() }
-        if left < 0 { throw IOError(call: "select", errno: errno) }
+        if left < 0 { return try waitFailed() }
         var descriptor: Int32 = 0
         while left > 0, descriptor < end {
             if let token = tokens[Int(descriptor)] {
@@ -73,6 +65,16 @@ internal import Glibc
             descriptor += 1
         }
         return ready.count
+    }
+
+    /// Apart from the path of every message, which it would burden with its registers.
+    @inline(never)
+    private func waitFailed() throws(IOError) -> Int {
+        switch errno {
+        case EINTR: return -1
+        case EBADF: return reportClosed()
+        case let error: throw IOError(call: "select", errno: error)
+        }
     }
 
     /// A descriptor of the set was closed behind the loop: select(2) then says nothing of all the others. Its owner

@@ -98,6 +98,7 @@ struct `What others do to a loop's descriptors and signals` {
             try stage.run(until: { answer.isFinished })
             try answer.value()
             #expect(reasons.count == 1)
+            withExtendedLifetime(clients) {}
         }
     }
 }
