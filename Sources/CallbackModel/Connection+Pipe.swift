@@ -19,8 +19,8 @@ extension Connection {
     /// - Precondition: both connections belong to one loop, and they are two.
     public func pipe(to target: Connection) {
         core.assertThread("Connection.pipe")
-        precondition(core === target.core, "pipe(to:): the connections belong to two loops")
-        precondition(self !== target, "pipe(to:): a connection cannot be piped to itself; write in onData")
+        require(core === target.core, "pipe(to:): the connections belong to two loops")
+        require(self !== target, "pipe(to:): a connection cannot be piped to itself; write in onData")
         guard lifecycle != .closed, target.lifecycle != .closed else { return }
         rare?.pipeTarget?.rare?.pipeSource = nil
         let former = target.rare?.pipeSource

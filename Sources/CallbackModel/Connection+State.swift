@@ -41,7 +41,7 @@ extension Connection {
             do {
                 try newValue.validate()
             } catch {
-                preconditionFailure("Connection.options: \(error)")
+                trap("Connection.options: \(error)")
             }
             let old = sharedOptions.value.timeouts
             sharedOptions = SharedOptions(newValue)

@@ -297,5 +297,5 @@ open class SignalDriver {
 
 /// A driver that lacks a method is a mistake in this package, never in a user's.
 private func unimplemented(_ method: StaticString = #function) -> Never {
-    preconditionFailure("\(method): an engine must override this")
+    trap("\(method): an engine must override this")
 }

@@ -114,7 +114,7 @@ extension EventLoop {
     ///
     /// - Precondition: `threshold` is more than zero.
     public func onSlowCallback(longerThan threshold: Duration, _ body: @escaping (CallbackTime) -> Void) {
-        precondition(threshold > .zero, "onSlowCallback: the threshold \(threshold) is not more than zero")
+        require(threshold > .zero, "onSlowCallback: the threshold \(threshold) is not more than zero")
         core.warnOfCallbacks(longerThan: threshold, body)
     }
 }

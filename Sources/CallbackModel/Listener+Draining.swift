@@ -22,7 +22,7 @@ extension Listener {
     public func drain(
         within limit: Duration, forcing: Forcing = .reset, _ done: @escaping (DrainReport) -> Void
     ) {
-        precondition(limit >= .zero, "a listener cannot drain within \(limit): the time is negative")
+        require(limit >= .zero, "a listener cannot drain within \(limit): the time is negative")
         core.assertThread("Listener.drain")
         // Without its loop nothing would end the drain, and it holds the listener until then.
         guard !core.isShutDown else { return }

@@ -104,7 +104,7 @@ internal import Glibc
 
     func run(_ mode: EventLoop.RunMode) throws(IOError) {
         assertThread("EventLoop.run")
-        precondition(!isRunning, "EventLoop.run was called from inside a callback of the same loop")
+        require(!isRunning, "EventLoop.run was called from inside a callback of the same loop")
         isRunning = true
         runningThread = Self.currentThread
         isStopped = false

@@ -30,7 +30,7 @@ extension EventLoop {
             core: LoopCore, interval: Duration?, isInternal: Bool = false, body: @escaping (Timer) -> Void
         ) {
             if let interval {
-                precondition(interval >= .milliseconds(1), "a timer cannot repeat every \(interval): 1 ms at least")
+                require(interval >= .milliseconds(1), "a timer cannot repeat every \(interval): 1 ms at least")
             }
             self.core = core
             self.isInternal = isInternal
@@ -83,7 +83,7 @@ extension EventLoop {
         /// - Precondition: `delay` is not negative.
         public func reschedule(after delay: Duration) {
             core.assertThread("Timer.reschedule")
-            precondition(delay >= .zero, "a timer cannot fire \(delay) from now: the delay is negative")
+            require(delay >= .zero, "a timer cannot fire \(delay) from now: the delay is negative")
             guard !core.isShutDown else { return }
             withdraw()
             core.add(self)

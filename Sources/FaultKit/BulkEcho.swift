@@ -114,7 +114,7 @@ struct JoinedThread {
                 }
                 return nil
             }, body)
-        precondition(status == 0, "pthread_create: errno \(status)")
+        require(status == 0, "pthread_create: errno \(status)")
         self.thread = thread
     }
 

@@ -80,7 +80,7 @@ package enum FaultPlan: Hashable, Sendable, CustomStringConvertible {
     /// From here on the calls of this thread are hit; the count of calls begins anew.
     package func begin(_ plan: FaultPlan) {
         let status = unsafe set(plan.description)
-        precondition(status == 0, "faults_set refuses \"\(plan)\"")
+        require(status == 0, "faults_set refuses \"\(plan)\"")
         arm(1)
     }
 

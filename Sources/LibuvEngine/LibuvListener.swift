@@ -97,7 +97,7 @@ internal import LinuxSockets
             let listener = unsafe Unmanaged<LibuvListener>.fromOpaque(data).takeUnretainedValue()
             if status == 0 { listener.acceptWaiting() } else { listener.pollFailed(status) }
         }
-        precondition(status == 0, "uv_poll_start: \(status)")
+        require(status == 0, "uv_poll_start: \(status)")
     }
 
     override func pause() {

@@ -134,7 +134,7 @@ internal import LinuxSockets
         // way when it began.
         while unsafe uv_run(loop, UV_RUN_ONCE) != 0 {}
         let status = unsafe uv_loop_close(loop)
-        precondition(status == 0, "uv_loop_close: a handle was never closed")
+        require(status == 0, "uv_loop_close: a handle was never closed")
         unsafe loop.deallocate()
         unsafe UnsafeMutableRawPointer(readBuffer.pointee.base).deallocate()
         unsafe readBuffer.deallocate()

@@ -35,7 +35,7 @@ internal import LinuxSockets
             guard let data = unsafe handle?.pointee.data else { return }
             unsafe Unmanaged<LibuvSignals>.fromOpaque(data).takeUnretainedValue().becameReady()
         }
-        precondition(started == 0, "uv_poll_start: \(started)")
+        require(started == 0, "uv_poll_start: \(started)")
     }
 
     func watch(_ number: Int32) throws(IOError) -> SignalDriver {

@@ -242,7 +242,7 @@ internal import LinuxSockets
         }
         // libuv refuses a write only for a handle that is closed or not connected, which this one is not, or for want of
         // memory, which Swift would not survive either.
-        precondition(status == 0, "uv_write: \(status)")
+        require(status == 0, "uv_write: \(status)")
     }
 
     private static func didWrite(_ request: UnsafeMutablePointer<uv_write_t>?, _ status: CInt) {

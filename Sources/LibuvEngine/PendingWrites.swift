@@ -39,7 +39,7 @@ internal import CLibuv
         }
 
         mutating func append(_ bytes: Span<UInt8>) {
-            precondition(bytes.count <= capacity - count)
+            require(bytes.count <= capacity - count, "a block of queued bytes has no room for what is appended")
             unsafe bytes.withUnsafeBufferPointer { source in
                 guard let start = source.baseAddress else { return }
                 unsafe (base + count).update(from: start, count: source.count)

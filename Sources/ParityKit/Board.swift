@@ -220,6 +220,6 @@ package func startThread(_ body: @escaping @Sendable () -> Void) -> StartedThrea
             }
             return nil
         }, start)
-    precondition(status == 0, "pthread_create: errno \(status)")
+    require(status == 0, "pthread_create: errno \(status)")
     return StartedThread(handle: thread)
 }

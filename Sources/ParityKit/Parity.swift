@@ -92,7 +92,7 @@ public enum Parity {
             if left <= 0 { return answer }
             if attempt == runsThatMayLeak { return describe(answer, left) }
         }
-        preconditionFailure("unreachable: the last attempt returns")
+        trap("unreachable: the last attempt returns")
     }
 
     /// How many descriptors the process has open (proc(5)).

@@ -5,7 +5,7 @@ internal import Glibc
 public final class Stage {
     /// The loop under test. Not to be used once the run is over.
     public var loop: EventLoop {
-        guard let heldLoop else { preconditionFailure("Stage.loop was used after the run of \(scenario.name)") }
+        guard let heldLoop else { trap("Stage.loop was used after the run of \(scenario.name)") }
         return heldLoop
     }
 

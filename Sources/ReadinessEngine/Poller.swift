@@ -52,7 +52,7 @@ struct EventList {
     }
 
     subscript(index: Int) -> Event {
-        precondition(index < count)
+        require(index < count, "an event beyond the last one of its wait")
         return events[index]
     }
 }

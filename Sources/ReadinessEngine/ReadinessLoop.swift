@@ -99,7 +99,7 @@ package enum PollerKind: Sendable {
         case let poller as EpollPoller: try run(mode, poller)
         case let poller as PollPoller: try run(mode, poller)
         case let poller as SelectPoller: try run(mode, poller)
-        default: preconditionFailure("a poller that the loop does not know")
+        default: trap("a poller that the loop does not know")
         }
     }
 

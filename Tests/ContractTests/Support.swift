@@ -73,14 +73,12 @@ extension EventLoop {
     }
 }
 
-/// That a process which has trapped has said these words; an optimised build traps without a sentence.
+/// That a process which has trapped has said these words, however it was compiled.
 func expectSentence(
     _ result: ExitTest.Result?, _ words: String..., sourceLocation: SourceLocation = #_sourceLocation
 ) {
-    #if DEBUG
-        let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
-        for word in words { #expect(text.contains(word), "\(text.prefix(500))", sourceLocation: sourceLocation) }
-    #endif
+    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    for word in words { #expect(text.contains(word), "\(text.prefix(500))", sourceLocation: sourceLocation) }
 }
 
 /// The bytes of a span, to be kept.

@@ -83,6 +83,42 @@ struct `What the compiler accepts, with no unsafe in it` {
     }
 }
 
+/// `precondition` says nothing there. The suite in release (`.ci/run`) sees each mistake of `Contract 18`; this is what
+/// they all go through, compiled with the optimiser in every run of the tests.
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
+struct `What an optimised program says before it traps` {
+    @Test func `is one line with the value`() throws {
+        let directory = try TemporaryDirectory()
+        let program = """
+            @main struct Program {
+                static func main() {
+                    let delay = Duration.milliseconds(-CommandLine.arguments.count)
+                    require(CommandLine.arguments.count > 0, "never said")
+                    require(delay >= .zero, "the delay \\(delay) is negative")
+                }
+            }
+            """
+        try write(program, to: directory.path(of: "program.swift"))
+        let compiler = try ChildProcess(
+            ChildProcess.pathOfTool("swiftc"),
+            [
+                "-O", "-parse-as-library", "-package-name", "program", "-module-name", "Program",
+                "-module-cache-path", "\(directory.path)/cache", "-o", directory.path(of: "program"),
+                projectFolder + "Sources/CallbackModel/Mistake.swift", directory.path(of: "program.swift"),
+            ])
+        let status = try compiler.waitForExit(timeLimit: .seconds(600))
+        #expect(status == .exited(0), "\(compiler.standardErrorText)")
+        let child = try ChildProcess(directory.path(of: "program"), environment: ["SWIFT_BACKTRACE": "enable=no"])
+        let ending = try child.waitForExit()
+        #expect(ending == .signalled(SIGILL) || ending == .signalled(SIGTRAP), "\(ending)")
+        let said = child.standardErrorText
+        #expect(said.hasSuffix("the delay -0.001 seconds is negative\n"), "\(said)")
+        #expect(said.split(separator: "\n").count == 1, "\(said)")
+    }
+
+    private func write(_ text: String, to path: String) throws { try Data(text.utf8).write(to: URL(filePath: path)) }
+}
+
 private let wholeServer = """
     import CallbackServer
 

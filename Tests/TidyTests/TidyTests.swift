@@ -35,6 +35,7 @@ import Testing
         ]
         // file → what is allowed there, and why.
         let allowed: [String: (hatch: String, reason: String)] = [
+            "Sources/CallbackModel/Mistake.swift": ("fatalError(", "where every mistake of a caller is told"),
             "Tests/TestSupport/Monitor.swift": ("@unchecked Sendable", "its state is behind a pthread mutex"),
             "Tests/ContractTests/Contract17MisuseTests.swift": (
                 "nonisolated(unsafe)", "does what the compiler refuses, to see the trap of debug builds"
@@ -48,6 +49,15 @@ import Testing
             }
         }
         for path in allowed.keys { #expect(FileManager.default.fileExists(atPath: root + path), "\(path) has gone") }
+    }
+
+    /// `precondition` drops its sentence in a release build, which is what users run.
+    @Test func `a mistake is told in release builds too`() throws {
+        for file in try swiftFiles("Sources") {
+            for (number, line) in file.code where line.contains(/\bprecondition(Failure)?\(/) {
+                Issue.record("\(file.path):\(number): precondition says nothing in a release build; use `require`")
+            }
+        }
     }
 
     @Test func `arrows between the modules point one way`() throws {
