@@ -7,8 +7,8 @@ public struct LineReader {
     public enum Line {
         /// A line without its end.
         case line(ArraySlice<UInt8>)
-        /// A line of more bytes than the limit; it is passed over.
-        case tooLong
+        /// The beginning of a line of more bytes than the limit; the rest is passed over.
+        case tooLong(ArraySlice<UInt8>)
     }
 
     private let limit: Int
@@ -27,6 +27,9 @@ public struct LineReader {
 
     /// Whether a line has begun and is not finished.
     public var isInsideLine: Bool { start < bytes.count || isPassingOver }
+
+    /// What is there of the line that is not finished.
+    public var unfinishedLine: ArraySlice<UInt8> { bytes[start...] }
 
     /// More of the stream.
     public mutating func append(_ more: Span<UInt8>) {
@@ -47,14 +50,15 @@ public struct LineReader {
                 continue
             }
             if line.last == UInt8(ascii: "\r") { line.removeLast() }
-            return line.count <= limit ? .line(line) : .tooLong
+            return line.count <= limit ? .line(line) : .tooLong(line)
         }
         searched = bytes.count
         // One byte more may be the CR of a line that is just short enough.
         guard isPassingOver || bytes.count - start > limit + 1 else { return nil }
+        let beginning = bytes[start...]
         start = bytes.count
         defer { isPassingOver = true }
-        return isPassingOver ? nil : .tooLong
+        return isPassingOver ? nil : .tooLong(beginning)
     }
 }
 

@@ -49,12 +49,13 @@ final class Client {
     private func answer() {
         do throws(Request.Refusal) {
             while state == .flowing, let line = lines.next() {
-                guard case .line(let line) = line else {
-                    throw Request.Refusal(status: request.hasBegun ? .headerFieldsTooLarge : .uriTooLong)
+                switch line {
+                case .tooLong(let beginning): throw request.tooLong(beginning)
+                case .line(let line):
+                    guard try request.take(line) else { continue }
+                    answer(request)
+                    request = Request()
                 }
-                guard try request.take(line) else { continue }
-                answer(request)
-                request = Request()
             }
         } catch {
             refuse(error.status)
@@ -64,7 +65,7 @@ final class Client {
 
     private func answer(_ request: Request) {
         let closes = request.closes || server.isClosing
-        let status = request.path == "/" ? Response.Status.ok : .notFound
+        let status = request.path.elementsEqual("/".utf8) ? Response.Status.ok : .notFound
         if status == .ok, !request.isHead, !closes {
             wrote(connection.write(server.page))
         } else {
@@ -76,8 +77,13 @@ final class Client {
     }
 
     private func refuse(_ status: Response.Status) {
-        wrote(connection.write(Response(status).text(closes: true)))
+        wrote(connection.write(Response(status).text(isHead: request.isHead, closes: true)))
         hangUp()
+    }
+
+    private func timeIsUp() {
+        request.noteMethod(lines.unfinishedLine)
+        refuse(.requestTimeout)
     }
 
     private func wrote(_ answer: WriteStatus) {
@@ -93,7 +99,7 @@ final class Client {
         let isWaiting = state == .flowing && (request.hasBegun || lines.isInsideLine)
         if isWaiting, deadline == nil {
             deadline = server.loop.schedule(after: server.requestTimeout) { [weak self] _ in
-                self?.refuse(.requestTimeout)
+                self?.timeIsUp()
             }
         } else if !isWaiting {
             stopWatch()

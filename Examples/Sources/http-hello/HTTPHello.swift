@@ -91,8 +91,11 @@ struct Response {
         case notFound = "404 Not Found"
         case methodNotAllowed = "405 Method Not Allowed"
         case requestTimeout = "408 Request Timeout"
+        case contentTooLarge = "413 Content Too Large"
         case uriTooLong = "414 URI Too Long"
+        case misdirectedRequest = "421 Misdirected Request"
         case headerFieldsTooLarge = "431 Request Header Fields Too Large"
+        case notImplemented = "501 Not Implemented"
         case versionNotSupported = "505 HTTP Version Not Supported"
     }
 

@@ -9,6 +9,9 @@ final class Client {
     private var request = Request()
     /// What has come and is not answered; it begins with a request.
     private var input: [UInt8] = []
+    /// The bytes of `input`'s memory, as the store has counted them.
+    private(set) var inputSize = 0
+    private let onFull: () -> Void
     private var state = State.flowing
 
     private enum State {
@@ -19,7 +22,9 @@ final class Client {
         case over
     }
 
-    init(_ connection: Connection, _ store: Store, _ loop: EventLoop) {
+    /// `onFull` is called when all clients together have sent more that is not answered than there is memory for.
+    init(_ connection: Connection, _ store: Store, _ loop: EventLoop, onFull: @escaping () -> Void) {
+        self.onFull = onFull
         self.connection = connection
         self.store = store
         self.loop = loop
@@ -29,7 +34,7 @@ final class Client {
         if input.isEmpty {
             // The usual case, whole requests, without a copy.
             let answered = answer(bytes)
-            if answered < bytes.count { input.append(copying: bytes.extracting(answered...)) }
+            if answered < bytes.count { keep(Array(copying: bytes.extracting(answered...))) }
         } else {
             input.append(copying: bytes)
             answerInput()
@@ -48,15 +53,36 @@ final class Client {
     /// What was asked and not answered never will be; the answers still go out.
     func hangUp() {
         state = .over
+        keep([])
         connection.hangUp(loop)
     }
 
+    /// The memory that the client has filled is needed for the others'.
+    func shed() {
+        reply(Self.outOfMemory)
+        hangUp()
+    }
+
+    /// What the client has sent is of no use any more.
+    func closed() {
+        state = .over
+        keep([])
+    }
+
     private func answerInput() {
-        var bytes: [UInt8] = []
-        swap(&bytes, &input)
+        let bytes = input
+        // Not counted while it is answered: a value would have no place because of the request that brings it.
+        keep([])
         let answered = answer(bytes.span)
-        if answered > 0 { bytes.removeFirst(answered) }
-        input = bytes
+        keep(answered == 0 ? bytes : Array(bytes[answered...]))
+    }
+
+    /// Replaces what is not answered.
+    private func keep(_ bytes: [UInt8]) {
+        input = state == .over ? [] : bytes
+        let change = input.capacity - inputSize
+        inputSize = input.capacity
+        if change != 0, !store.unansweredChanged(by: change), change > 0 { onFull() }
     }
 
     /// Answers the whole requests in `bytes`; says how many bytes they were.
@@ -66,11 +92,14 @@ final class Client {
             while state == .flowing, position < bytes.count {
                 let rest = bytes.extracting(position...)
                 guard try request.parse(rest) else { break }
-                if !request.arguments.isEmpty { perform(rest, request.arguments) }
+                if !request.arguments.isEmpty {
+                    let words = request.words
+                    perform(words.isEmpty ? rest : words.span, request.arguments)
+                }
                 position += request.length
             }
         } catch {
-            reply(error: "Protocol error: \(error.text)")
+            reply(error: Array("Protocol error: ".utf8) + error.text)
             hangUp()
         }
         return position
@@ -92,6 +121,10 @@ final class Client {
 
     func reply(error: String) {
         reply("-ERR \(error)")
+    }
+
+    func reply(error: [UInt8]) {
+        wrote(connection.write(Array("-ERR ".utf8) + error + Array("\r\n".utf8)))
     }
 
     func reply(_ value: [UInt8]?) {

@@ -1,42 +1,26 @@
 import CallbackServer
 import ExampleSupport
+import Foundation
 
-/// What the commands do, and what they answer: as Redis does, word for word where a client might look.
+/// What the commands do, and what they answer: as Redis does, word for word.
 extension Client {
     func perform(_ request: Span<UInt8>, _ arguments: [Range<Int>]) {
-        func word(_ index: Int) -> String {
-            // Nothing that is no text is a word of ours.
-            guard let text = try? UTF8Span(validating: request.extracting(arguments[index])) else { return "" }
-            return String(copying: text).uppercased()
-        }
         func bytes(_ index: Int) -> [UInt8] { [UInt8](copying: request.extracting(arguments[index])) }
         func key(_ index: Int) -> Key { Key(bytes: bytes(index)) }
-        func number(_ index: Int) -> Int? { integer(request.extracting(arguments[index])) }
-        let name = word(0)
+        let name = upperCase(request.extracting(arguments[0]))
         switch (name, arguments.count) {
         case ("GET", 2): reply(store[key(1)])
         case ("SET", 3): set(key(1), to: bytes(2))
-        case ("SET", 5) where ["EX", "PX"].contains(word(3)):
-            guard let time = number(4) else { return reply(error: "value is not an integer or out of range") }
-            guard let delay = Self.delay(time, inSeconds: word(3) == "EX"), time > 0 else {
-                return reply(error: "invalid expire time in 'set' command")
-            }
-            if set(key(1), to: bytes(2)) { store.expire(key(1), after: delay) }
-        case ("SET", 4...): reply(error: "syntax error")
+        case ("SET", 4...): setForTime(request, arguments)
         case ("DEL", 2...): reply((1..<arguments.count).count { store.remove(key($0)) })
         case ("EXISTS", 2...): reply((1..<arguments.count).count { store[key($0)] != nil })
         case ("INCR", 2): increment(key(1))
-        case ("EXPIRE", 3):
-            guard let time = number(2) else { return reply(error: "value is not an integer or out of range") }
-            guard let delay = Self.delay(time, inSeconds: true) else {
-                return reply(error: "invalid expire time in 'expire' command")
-            }
-            expire(key(1), after: delay)
+        case ("EXPIRE", 3...): expire(request, arguments)
         case ("TTL", 2):
             let key = key(1)
             guard store[key] != nil else { return reply(-2) }
             // To the nearest second.
-            reply(store.timeLeft(key).map { Int(($0 + .milliseconds(500)).components.seconds) } ?? -1)
+            reply(store.timeLeft(key).map { ($0 + 500) / 1000 } ?? -1)
         case ("PING", 1): reply("+PONG")
         case ("PING", 2), ("ECHO", 2): reply(bytes(1))
         case ("QUIT", _):
@@ -44,22 +28,34 @@ extension Client {
             hangUp()
         // The rest is what redis-cli and redis-benchmark ask of a server before they begin.
         case ("HELLO", 1): greet()
-        case ("HELLO", 2) where number(1) == 2: greet()
-        case ("HELLO", _): reply("-NOPROTO unsupported protocol version")
+        case ("HELLO", _):
+            guard let version = integer(request.extracting(arguments[1])) else {
+                return reply(error: "Protocol version is not an integer or out of range")
+            }
+            if version == 2, arguments.count == 2 { greet() } else { reply("-NOPROTO unsupported protocol version") }
         case ("COMMAND", _): reply("*0")
-        case ("CONFIG", 3) where word(1) == "GET":
-            guard let value = ["SAVE": "", "APPENDONLY": "no"][word(2)] else { return reply("*0") }
-            reply("*2")
-            reply(bytes(2))
-            reply(Array(value.utf8))
+        case ("CONFIG", 2...): configure(request, arguments)
         case ("GET", _), ("SET", _), ("DEL", _), ("EXISTS", _), ("INCR", _), ("EXPIRE", _), ("TTL", _), ("PING", _),
-            ("ECHO", _):
+            ("ECHO", _), ("CONFIG", _):
             reply(error: "wrong number of arguments for '\(name.lowercased())' command")
-        default:
-            let shown = (1..<arguments.count).prefix(8).map { "'\(printable(request.extracting(arguments[$0])))' " }
-            let given = printable(request.extracting(arguments[0]))
-            reply(error: "unknown command '\(given)', with args beginning with: \(shown.joined())")
+        default: refuse(request, arguments)
         }
+    }
+
+    /// A name that is none of ours.
+    private func refuse(_ request: Span<UInt8>, _ arguments: [Range<Int>]) {
+        let name = beforeNUL(request.extracting(arguments[0]))
+        // A web page can make a browser send commands, in a body or as a field. Nothing behind this is performed.
+        if ["POST", "HOST:"].contains(upperCase(name.span)) { return hangUp() }
+        let most = 128
+        var shown: [UInt8] = []
+        for argument in arguments.dropFirst() where shown.count < most {
+            let text = beforeNUL(request.extracting(argument))
+            shown += Array("'".utf8) + text.prefix(most - shown.count) + Array("' ".utf8)
+        }
+        let given = name.prefix(most)
+        let error = Array("unknown command '".utf8) + given + Array("', with args beginning with: ".utf8) + shown
+        reply(error: error.map(onOneLine))
     }
 
     @discardableResult
@@ -71,18 +67,68 @@ extension Client {
 
     private func increment(_ key: Key) {
         let value = store[key] ?? [UInt8(ascii: "0")]
-        guard let number = integer(value.span) else { return reply(error: "value is not an integer or out of range") }
+        guard let number = integer(value.span) else { return reply(error: Self.noInteger) }
         let (sum, isTooMuch) = number.addingReportingOverflow(1)
         guard !isTooMuch else { return reply(error: "increment or decrement would overflow") }
         guard store.set(key, to: Array("\(sum)".utf8), keepingExpiry: true) else { return reply(Self.outOfMemory) }
         reply(sum)
     }
 
+    /// SET with EX or PX: of several, the last counts.
+    private func setForTime(_ request: Span<UInt8>, _ arguments: [Range<Int>]) {
+        var unit = ""
+        var time = 0..<0
+        for index in stride(from: 3, to: arguments.count, by: 2) {
+            let option = upperCase(beforeNUL(request.extracting(arguments[index])).span)
+            let isKnown = (option == "EX" || option == "PX") && (unit.isEmpty || unit == option)
+            guard isKnown, index + 1 < arguments.count else { return reply(error: "syntax error") }
+            (unit, time) = (option, arguments[index + 1])
+        }
+        guard let number = integer(request.extracting(time)) else { return reply(error: Self.noInteger) }
+        guard number > 0, let delay = Self.delay(number, inSeconds: unit == "EX") else {
+            return reply(error: "invalid expire time in 'set' command")
+        }
+        let key = Key(bytes: [UInt8](copying: request.extracting(arguments[1])))
+        if set(key, to: [UInt8](copying: request.extracting(arguments[2]))) { store.expire(key, after: delay) }
+    }
+
     /// A time that has passed removes the key at once.
-    private func expire(_ key: Key, after delay: Duration) {
+    private func expire(_ request: Span<UInt8>, _ arguments: [Range<Int>]) {
+        guard arguments.count == 3 else {
+            var option = beforeNUL(request.extracting(arguments[3]))
+            while let last = option.last, last == UInt8(ascii: "\r") || last == UInt8(ascii: "\n") {
+                option.removeLast()
+            }
+            return reply(error: Array("Unsupported option ".utf8) + option.map(onOneLine))
+        }
+        guard let number = integer(request.extracting(arguments[2])) else { return reply(error: Self.noInteger) }
+        guard let delay = Self.delay(number, inSeconds: true) else {
+            return reply(error: "invalid expire time in 'expire' command")
+        }
+        let key = Key(bytes: [UInt8](copying: request.extracting(arguments[1])))
         guard store[key] != nil else { return reply(0) }
-        if delay > .zero { store.expire(key, after: delay) } else { store.remove(key) }
+        if delay > 0 { store.expire(key, after: delay) } else { store.remove(key) }
         reply(1)
+    }
+
+    private func configure(_ request: Span<UInt8>, _ arguments: [Range<Int>]) {
+        guard upperCase(request.extracting(arguments[1])) == "GET" else {
+            let given = beforeNUL(request.extracting(arguments[1])).prefix(128)
+            let error = Array("unknown subcommand '".utf8) + given + Array("'. Try CONFIG HELP.".utf8)
+            return reply(error: error.map(onOneLine))
+        }
+        guard arguments.count > 2 else {
+            return reply(error: "wrong number of arguments for 'config|get' command")
+        }
+        var answers: [[UInt8]] = []
+        for argument in arguments.dropFirst(2) {
+            guard let value = ["SAVE": "", "APPENDONLY": "no"][upperCase(request.extracting(argument))] else {
+                continue
+            }
+            answers += [[UInt8](copying: request.extracting(argument)), Array(value.utf8)]
+        }
+        reply("*\(answers.count)")
+        for answer in answers { reply(answer) }
     }
 
     private func greet() {
@@ -91,15 +137,15 @@ extension Client {
         reply(2)
     }
 
-    private static let outOfMemory = "-OOM command not allowed when used memory > 'maxmemory'."
+    static let outOfMemory = "-OOM command not allowed when used memory > 'maxmemory'."
 
-    /// The longest time to live that is understood: a hundred years.
-    private static let longestSeconds = 100 * 365 * 24 * 3600
+    private static let noInteger = "value is not an integer or out of range"
 
-    /// The time that a client gives; nothing if it is longer than that.
-    private static func delay(_ number: Int, inSeconds: Bool) -> Duration? {
-        let seconds = inSeconds ? number : number / 1000
-        guard (-longestSeconds...longestSeconds).contains(seconds) else { return nil }
-        return inSeconds ? .seconds(number) : .milliseconds(number)
+    /// The time that a client gives, in milliseconds. `nil` if its end, in milliseconds since 1970, is no number of 64
+    /// bits: Redis keeps that.
+    private static func delay(_ number: Int, inSeconds: Bool) -> Int? {
+        let (milliseconds, isTooMuch) = number.multipliedReportingOverflow(by: inSeconds ? 1000 : 1)
+        let now = Int(Date.now.timeIntervalSince1970 * 1000)
+        return isTooMuch || milliseconds > Int.max - now ? nil : milliseconds
     }
 }

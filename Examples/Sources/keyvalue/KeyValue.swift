@@ -19,7 +19,10 @@ struct KeyValue: ParsableCommand {
 
     @OptionGroup var options: ServerOptions
 
-    @Option(help: ArgumentHelp("Refuse new values beyond so much memory.", valueName: "mib"))
+    @Option(
+        help: ArgumentHelp(
+            "Refuse new values beyond so much memory, and drop clients whose unfinished requests take a quarter of it.",
+            valueName: "mib"))
     var memory = 256
 
     func validate() throws {
@@ -32,17 +35,22 @@ struct KeyValue: ParsableCommand {
         let loop = try EventLoop(engine: options.engine)
         let store = Store(loop, memory: memory << 20)
         var clients: [ObjectIdentifier: Client] = [:]
+        /// The one that keeps the most memory without being answered; it may be the one that has just sent more.
+        func shedLargest() { clients.values.max { $0.inputSize < $1.inputSize }?.shed() }
         var listening = Listener.Options()
         listening.maxConnections = Limits.clients
         listening.connection.highWaterMark = Limits.answers
         listening.connection.timeouts.write = Limits.unread
         listening.connection.keepAlive = .init()
         let listener = try loop.listen(on: options.address, options: listening) { [unowned loop] connection in
-            let client = Client(connection, store, loop)
+            let client = Client(connection, store, loop) { shedLargest() }
             clients[ObjectIdentifier(connection)] = client
             connection.onData = { _, bytes in client.received(bytes) }
             connection.onDrain = { _ in client.drained() }
-            connection.onClose = { connection, _ in clients[ObjectIdentifier(connection)] = nil }
+            connection.onClose = { connection, _ in
+                client.closed()
+                clients[ObjectIdentifier(connection)] = nil
+            }
         }
         listener.onError = { _, error in printLine("\(error)") }
         try loop.drain(listener, within: .seconds(options.drain)) {

@@ -1,7 +1,7 @@
-/// Where one request's arguments are among a client's bytes: an array of bulk strings, or a line of words.
+/// Where one request's arguments are: an array of bulk strings, or a line of words.
 ///
-/// Source: the Redis serialization protocol (redis.io, "RESP protocol spec"), and for the texts of the errors what
-/// a Redis server answers.
+/// Source: the Redis serialization protocol (redis.io, "RESP protocol spec"), and for the texts of the errors and for
+/// what the page leaves open what a Redis server answers (`Examples/Tests/Comparisons/keyvalue.py` compares).
 struct Request {
     /// Bytes of a line: of an inline command, or of a length.
     static let longestLine = 4 * 1024
@@ -14,10 +14,21 @@ struct Request {
 
     /// It is no request, and where the next one begins cannot be known.
     struct Malformed: Error {
-        let text: String
+        let text: [UInt8]
+
+        init(_ text: String) {
+            self.text = Array(text.utf8)
+        }
+
+        init(expected: UInt8, got found: UInt8) {
+            text = Array("expected '".utf8) + [expected] + Array("', got '".utf8) + [onOneLine(found)] + Array("'".utf8)
+        }
     }
 
     private(set) var arguments: [Range<Int>] = []
+    /// An inline command's words, without their quotation marks; `arguments` are places here if this is not empty, and
+    /// otherwise in the bytes that were parsed.
+    private(set) var words: [UInt8] = []
     /// The bytes of all of it.
     private(set) var length = 0
 
@@ -27,18 +38,15 @@ struct Request {
     mutating func parse(_ bytes: Span<UInt8>) throws(Malformed) -> Bool {
         // The memory is kept: a request usually costs no allocation.
         arguments.removeAll(keepingCapacity: true)
+        words.removeAll(keepingCapacity: true)
         length = 0
-        guard let line = try nextLine(bytes, ifTooLong: "too big inline request") else { return false }
-        guard !line.isEmpty, bytes[line.lowerBound] == UInt8(ascii: "*") else {
-            splitWords(bytes, line)
-            return true
-        }
+        guard bytes[0] == UInt8(ascii: "*") else { return try parseInline(bytes) }
+        guard let line = try nextLine(bytes, ifTooLong: "too big mbulk count string") else { return false }
         let count = try count(bytes, line, in: Int.min...Self.mostArguments, "invalid multibulk length")
         while arguments.count < count {
             guard let line = try nextLine(bytes, ifTooLong: "too big bulk count string") else { return false }
-            guard !line.isEmpty, bytes[line.lowerBound] == UInt8(ascii: "$") else {
-                let found = line.isEmpty ? " " : printable(bytes.extracting(line.lowerBound..<line.lowerBound + 1))
-                throw Malformed(text: "expected '$', got '\(found)'")
+            guard bytes[line.lowerBound] == UInt8(ascii: "$") else {
+                throw Malformed(expected: UInt8(ascii: "$"), got: bytes[line.lowerBound])
             }
             let most = min(Self.longestArgument, Self.longest - length)
             let end = length + (try self.count(bytes, line, in: 0...most, "invalid bulk length"))
@@ -50,16 +58,15 @@ struct Request {
         return true
     }
 
-    /// The line at `length`, without its end; nothing while it has none.
+    /// The line at `length`, without its end, which is CR and one byte more; `nil` while that is not there.
     private mutating func nextLine(_ bytes: Span<UInt8>, ifTooLong error: String) throws(Malformed) -> Range<Int>? {
         let start = length
         var end = start
-        while end < bytes.count, bytes[end] != UInt8(ascii: "\n") { end += 1 }
-        guard end - start <= Self.longestLine else { throw Malformed(text: error) }
-        guard end < bytes.count else { return nil }
-        length = end + 1
-        let hasReturn = end > start && bytes[end - 1] == UInt8(ascii: "\r")
-        return start..<(hasReturn ? end - 1 : end)
+        while end < bytes.count, bytes[end] != UInt8(ascii: "\r") { end += 1 }
+        guard end - start <= Self.longestLine else { throw Malformed(error) }
+        guard end + 1 < bytes.count else { return nil }
+        length = end + 2
+        return start..<end
     }
 
     /// The number behind a line's first byte.
@@ -67,47 +74,92 @@ struct Request {
         _ bytes: Span<UInt8>, _ line: Range<Int>, in bounds: ClosedRange<Int>, _ error: String
     ) throws(Malformed) -> Int {
         let number = integer(bytes.extracting(line.lowerBound + 1..<line.upperBound))
-        guard let number, bounds.contains(number) else { throw Malformed(text: error) }
+        guard let number, bounds.contains(number) else { throw Malformed(error) }
         return number
     }
 
-    /// An inline command: words with spaces between them. Quotation marks are letters like any others.
-    private mutating func splitWords(_ bytes: Span<UInt8>, _ line: Range<Int>) {
-        var start = line.lowerBound
-        for index in line.lowerBound...line.upperBound {
-            guard index == line.upperBound || bytes[index] == UInt8(ascii: " ") else { continue }
-            if start < index { arguments.append(start..<index) }
-            start = index + 1
+    /// A line that ends with LF or CR LF.
+    private mutating func parseInline(_ bytes: Span<UInt8>) throws(Malformed) -> Bool {
+        var end = 0
+        while end < bytes.count, bytes[end] != UInt8(ascii: "\n") {
+            // A Redis server looks for the line's end no further, and so never answers.
+            guard bytes[end] != 0 else { throw Malformed("NUL in inline request") }
+            end += 1
+        }
+        guard end <= Self.longestLine else { throw Malformed("too big inline request") }
+        guard end < bytes.count else { return false }
+        length = end + 1
+        if end > 0, bytes[end - 1] == UInt8(ascii: "\r") { end -= 1 }
+        guard splitWords(bytes.extracting(..<end)) else { throw Malformed("unbalanced quotes in request") }
+        return true
+    }
+}
+
+extension Request {
+    /// Splits a line at its spaces, as a Redis server does: between "…" with escapes, between '…' with only \' as one,
+    /// and quotation marks may begin inside a word. False if a quotation mark has no partner, or no space behind it.
+    private mutating func splitWords(_ line: Span<UInt8>) -> Bool {
+        var index = 0
+        while true {
+            while index < line.count, isSpace(line[index]) { index += 1 }
+            guard index < line.count else { return true }
+            let start = words.count
+            var quote: UInt8?
+            word: while true {
+                guard index < line.count else {
+                    if quote != nil { return false }
+                    break word
+                }
+                let byte = line[index]
+                switch (byte, quote) {
+                case (UInt8(ascii: "\\"), let mark?):
+                    index += appendEscaped(line.extracting(index...), between: mark)
+                    continue
+                case (_, let mark?) where byte == mark:
+                    index += 1
+                    guard index == line.count || isSpace(line[index]) else { return false }
+                    break word
+                case (UInt8(ascii: "\""), nil), (UInt8(ascii: "'"), nil): quote = byte
+                case (UInt8(ascii: " "), nil), (UInt8(ascii: "\t"), nil), (UInt8(ascii: "\r"), nil): break word
+                default: words.append(byte)
+                }
+                index += 1
+            }
+            arguments.append(start..<words.count)
         }
     }
-}
 
-/// A whole number in decimal digits, perhaps with a minus; nothing if it is none or does not fit.
-func integer(_ bytes: Span<UInt8>) -> Int? {
-    let isNegative = !bytes.isEmpty && bytes[0] == UInt8(ascii: "-")
-    let first = isNegative ? 1 : 0
-    guard bytes.count > first else { return nil }
-    var number = 0
-    for index in first..<bytes.count {
-        let digit = bytes[index] &- UInt8(ascii: "0")
-        guard digit < 10 else { return nil }
-        // Downwards, since there is one more negative number than there are positive ones.
-        let (product, isTooMuch) = number.multipliedReportingOverflow(by: 10)
-        let (difference, isTooLow) = product.subtractingReportingOverflow(Int(digit))
-        guard !isTooMuch, !isTooLow else { return nil }
-        number = difference
+    /// Appends what the backslash at the beginning of `text` stands for; returns how many bytes that took.
+    private mutating func appendEscaped(_ text: Span<UInt8>, between mark: UInt8) -> Int {
+        let backslash = UInt8(ascii: "\\")
+        guard text.count > 1, mark == UInt8(ascii: "\"") || text[1] == mark else {
+            words.append(backslash)
+            return 1
+        }
+        if text[1] == UInt8(ascii: "x"), text.count > 3, let high = hexDigit(text[2]), let low = hexDigit(text[3]) {
+            words.append(high << 4 | low)
+            return 4
+        }
+        switch text[1] {
+        case UInt8(ascii: "n"): words.append(UInt8(ascii: "\n"))
+        case UInt8(ascii: "r"): words.append(UInt8(ascii: "\r"))
+        case UInt8(ascii: "t"): words.append(UInt8(ascii: "\t"))
+        case UInt8(ascii: "b"): words.append(8)
+        case UInt8(ascii: "a"): words.append(7)
+        default: words.append(text[1])
+        }
+        return 2
     }
-    if isNegative { return number }
-    return number == .min ? nil : -number
-}
 
-/// Bytes as text for a name or an error's line: cut, and without what would end the line.
-func printable(_ bytes: Span<UInt8>) -> String {
-    let longest = 128
-    var text = ""
-    for index in 0..<min(bytes.count, longest) {
-        let byte = bytes[index]
-        text.unicodeScalars.append((0x20...0x7e).contains(byte) ? Unicode.Scalar(byte) : " ")
+    /// isspace(3) in the C locale.
+    private func isSpace(_ byte: UInt8) -> Bool { byte == UInt8(ascii: " ") || (9...13).contains(byte) }
+
+    private func hexDigit(_ byte: UInt8) -> UInt8? {
+        switch byte {
+        case UInt8(ascii: "0")...UInt8(ascii: "9"): byte - UInt8(ascii: "0")
+        case UInt8(ascii: "a")...UInt8(ascii: "f"): byte - UInt8(ascii: "a") + 10
+        case UInt8(ascii: "A")...UInt8(ascii: "F"): byte - UInt8(ascii: "A") + 10
+        default: nil
+        }
     }
-    return text
 }

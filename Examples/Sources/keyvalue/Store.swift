@@ -26,13 +26,16 @@ final class Store {
     }
 
     private struct Expiry {
-        let at: EventLoop.Instant
+        /// In milliseconds of the loop's clock.
+        let at: Int
         let timer: EventLoop.Timer
     }
 
     private unowned let loop: EventLoop
     private let memory: Int
     private var used = 0
+    /// Bytes that clients have sent and that are not answered. A new value has no place where they are.
+    private var unanswered = 0
     private var entries: [Key: Entry] = [:]
 
     /// At most `memory` bytes.
@@ -47,13 +50,13 @@ final class Store {
     func set(_ key: Key, to value: [UInt8], keepingExpiry: Bool = false) -> Bool {
         guard let place = entries.index(forKey: key) else {
             let cost = key.bytes.count + value.count + Self.costOfKey
-            guard used + cost <= memory else { return false }
+            guard used + unanswered + cost <= memory else { return false }
             used += cost
             entries[key] = Entry(value: value)
             return true
         }
         let growth = value.count - entries.values[place].value.count
-        guard used + growth <= memory else { return false }
+        guard growth <= 0 || used + unanswered + growth <= memory else { return false }
         used += growth
         entries.values[place].value = value
         if !keepingExpiry, let expiry = entries.values[place].expiry {
@@ -72,18 +75,34 @@ final class Store {
         return true
     }
 
-    /// Removes the key after `delay`. A timer for each key is what the loop makes cheap.
-    func expire(_ key: Key, after delay: Duration) {
+    /// Removes the key after so many milliseconds. A timer for each key is what the loop makes cheap.
+    ///
+    /// Beyond 100 years the timer is early, as the library's are.
+    func expire(_ key: Key, after delay: Int) {
         guard entries[key] != nil else { return }
         entries[key]?.expiry?.timer.cancel()
-        let timer = loop.schedule(after: delay) { [weak self] _ in self?.remove(key) }
+        let timer = loop.schedule(after: .milliseconds(delay)) { [weak self] _ in self?.remove(key) }
         // A key that expires tomorrow keeps no server running.
         timer.unref()
-        entries[key]?.expiry = Expiry(at: loop.now.advanced(by: delay), timer: timer)
+        entries[key]?.expiry = Expiry(at: now + delay, timer: timer)
     }
 
-    /// How long the key will be there; nothing if that is for ever.
-    func timeLeft(_ key: Key) -> Duration? {
-        entries[key]?.expiry.map { loop.now.duration(to: $0.at) }
+    /// How many milliseconds the key will be there; `nil` if that is for ever.
+    func timeLeft(_ key: Key) -> Int? {
+        entries[key]?.expiry.map { $0.at - now }
+    }
+
+    private var now: Int { Int(loop.now.milliseconds) }
+
+    // MARK: What clients have sent
+
+    /// How much clients may keep here by not finishing their requests, in bytes: a quarter of the memory, and at least
+    /// the longest request.
+    private var mostUnanswered: Int { max(memory / 4, Request.longest) }
+
+    /// A client's unanswered bytes are so many more; false if all clients together then have too many.
+    func unansweredChanged(by change: Int) -> Bool {
+        unanswered += change
+        return unanswered <= mostUnanswered
     }
 }

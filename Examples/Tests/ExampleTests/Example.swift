@@ -41,7 +41,7 @@ struct Example {
 func tool(_ name: String) throws -> String {
     let packages = [
         "redis-cli": "redis-tools", "redis-benchmark": "redis-tools", "nc": "netcat-openbsd", "wrk": "wrk",
-        "curl": "curl", "socat": "socat",
+        "curl": "curl", "socat": "socat", "redis-server": "redis-server", "python3": "python3-h11",
     ]
     let places = ["/usr/bin/", "/bin/", "/usr/local/bin/"].map { $0 + name }
     return try #require(

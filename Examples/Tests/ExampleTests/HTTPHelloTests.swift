@@ -70,53 +70,105 @@ struct `HTTP hello` {
         try server.stop()
     }
 
-    @Test(arguments: [
+    /// What is no request that can be answered, and its status. `Examples/Tests/Comparisons/http-hello.py` has more.
+    private static let refused = [
         ("GET\r\n", "400 Bad Request"), ("GET / HTTP/1.1 x\r\n", "400 Bad Request"),
         ("GET  / HTTP/1.1\r\n", "400 Bad Request"), ("G(T / HTTP/1.1\r\n", "400 Bad Request"),
         ("GET x HTTP/1.1\r\n", "400 Bad Request"), ("GET / HTTP/1.1\r\n\r\n", "400 Bad Request"),
+        ("GET /% HTTP/1.1\r\n", "400 Bad Request"), ("GET * HTTP/1.1\r\n", "400 Bad Request"),
+        ("GET http:/x HTTP/1.1\r\n", "400 Bad Request"), ("GET http://a@x/ HTTP/1.1\r\n", "400 Bad Request"),
+        ("GET https://x/ HTTP/1.1\r\n", "421 Misdirected Request"),
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400 Bad Request"),
+        ("GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", "400 Bad Request"),
+        ("GET / HTTP/1.1\r\nHost: a b\r\n", "400 Bad Request"), ("GET / HTTP/1.1\r\nHost: [::1\r\n", "400 Bad Request"),
         ("GET / HTTP/1.1\r\nHost : a\r\n", "400 Bad Request"), ("GET / HTTP/1.1\r\nHost\r\n", "400 Bad Request"),
         ("GET / HTTP/1.1\r\nA: a\r\n continued\r\n", "400 Bad Request"),
         ("GET / HTTP/1.1\r\nA: a\rb\r\n", "400 Bad Request"), ("GET / HTTP/1.1\r\nA: \0\r\n", "400 Bad Request"),
-        ("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n", "400 Bad Request"),
-        ("GET / HTTP/1.1\r\nContent-Length: 1\r\n", "400 Bad Request"),
+        ("GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n", "413 Content Too Large"),
+        ("GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n", "501 Not Implemented"),
+        ("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n", "400 Bad Request"),
+        ("GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n", "400 Bad Request"),
+        ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n", "413 Content Too Large"),
         ("GET / HTTP/1.1\r\nContent-Length: -1\r\n", "400 Bad Request"),
-        ("GET / HTTP/2\r\n", "505 HTTP Version Not Supported"), ("POST / HTTP/1.1\r\n", "405 Method Not Allowed"),
+        ("GET / HTTP/1.1\r\nContent-Length: +0\r\n", "400 Bad Request"),
+        ("GET / HTTP/1.1\r\nContent-Length: 0 0\r\n", "400 Bad Request"),
+        ("GET / HTTP/1.1\r\nContent-Length: \u{660}\r\n", "400 Bad Request"),
+        ("GET / HTTP/1.1\r\nContent-Length: 5, 6\r\n", "400 Bad Request"),
+        ("GET / HTTP/2\r\n", "400 Bad Request"), ("GET / http/1.1\r\n", "400 Bad Request"),
+        ("GET / HTTP/2.0\r\n", "505 HTTP Version Not Supported"),
+        ("POST / HTTP/1.1\r\n", "405 Method Not Allowed"), ("GETS / HTTP/1.1\r\n", "501 Not Implemented"),
         ("GET /" + String(repeating: "x", count: 9_000), "414 URI Too Long"),
+        ("GET /" + String(repeating: "x", count: 9_000) + " HTTP/1.1\r\n", "414 URI Too Long"),
         ("GET / HTTP/1.1\r\nA: " + String(repeating: "x", count: 9_000), "431 Request Header Fields Too Large"),
         (
             "GET / HTTP/1.1\r\n" + String(repeating: "A: 78901234567890\r\n", count: 500),
             "431 Request Header Fields Too Large"
         ),
-    ])
+    ]
+
+    @Test(arguments: refused)
     func `what is no request that can be answered is refused, and then the connection ends`(
         input: String, status: String
     ) throws {
         for engine in Engine.allCases {
             let server = try Example("http-hello", engine)
-            let client = try server.client()
-            // More behind it than the kernel would forgive, were it left unread: a reset would cost the answer.
-            try client.send(input + String(repeating: "\r\nmore", count: 50_000))
-            let answer = String(decoding: try client.receiveUntilEnd(), as: UTF8.self)
+            let answer = try answerToAll(input, server)
             #expect(answer.hasPrefix("HTTP/1.1 \(status)\r\n"), "\(answer)")
             #expect(answer.contains("\r\nConnection: close\r\n") && answer.hasSuffix("\r\n\r\n\(status)\n"))
+            // RFC 9110, section 9.3.2.
+            if input.hasPrefix("GET ") {
+                let head = try answerToAll("HEAD" + input.dropFirst(3), server)
+                #expect(
+                    head.hasPrefix("HTTP/1.1 \(status)\r\n") && head.hasSuffix("\r\nConnection: close\r\n\r\n"),
+                    "\(head)")
+            }
+            try server.stop()
+        }
+    }
+
+    @Test(arguments: [
+        "GET / HTTP/1.1\r\nhOST:[::1]:80\r\n\r\n", "GET / HTTP/1.1\nHost: \t x:\t \nContent-Length:\t00\t\n\n",
+        "GET / HTTP/1.1\r\nHost:\r\nContent-Length: 0, 0\r\nContent-Length: 0\r\n\r\n", "GET / HTTP/1.0\r\n\r\n",
+        "GET / HTTP/1.2\r\nHost: x\r\nX: \u{e9}\t\r\n\r\n", "\r\n\nGET /?a/b?c=%20 HTTP/1.1\r\nHost: a%20b\r\n\r\n",
+        "GET http://x HTTP/1.1\r\nHost: y\r\n\r\n", "GET HTTP://[::1]:80?q HTTP/1.1\r\nHost: y\r\n\r\n",
+    ])
+    func `what the grammar allows is answered with the page`(input: String) throws {
+        for engine in Engine.allCases {
+            let server = try Example("http-hello", engine)
+            let client = try server.client()
+            try client.send(input)
+            let start = "HTTP/1.1 200 OK\r\n"
+            #expect(String(decoding: try client.receive(exactly: start.utf8.count), as: UTF8.self) == start)
             client.close()
             try server.stop()
         }
+    }
+
+    private func answerToAll(_ input: String, _ server: Example) throws -> String {
+        let client = try server.client()
+        // More behind it than the kernel would forgive, were it left unread: a reset would cost the answer.
+        try client.send(input + String(repeating: "\r\nmore", count: 50_000))
+        let answer = String(decoding: try client.receiveUntilEnd(), as: UTF8.self)
+        client.close()
+        return answer
     }
 
     @Test(arguments: Engine.allCases)
     func `a head that takes too long is refused, however steadily it comes`(engine: Engine) throws {
         let server = try Example("http-hello", engine, ["--request-timeout", "0.5"])
         // One that goes on and on, a byte at a time, and one that stops in the middle.
-        for pause in [Duration.milliseconds(20), Example.patience] {
+        for (pause, beginning) in [
+            (Duration.milliseconds(20), "GET / HTTP/1.1\r\nX: "), (Example.patience, "GET / HTTP/1.1\r\nX: "),
+            (Example.patience, "HEAD / HTTP/1.1\r\nX: "), (Example.patience, "HEAD /"),
+        ] {
             let client = try server.client()
             let start = ContinuousClock.now
-            try client.send("GET / HTTP/1.1\r\nX: ")
+            try client.send(beginning)
             while !client.isAnswered(within: pause) { try client.send("x") }
             #expect(ContinuousClock.now - start >= .milliseconds(500))
             let answer = String(decoding: try client.receiveUntilEnd(), as: UTF8.self)
             #expect(answer.hasPrefix("HTTP/1.1 408 Request Timeout\r\n"), "\(answer)")
+            #expect(answer.hasSuffix("\r\n\r\n") == beginning.hasPrefix("HEAD"), "\(answer)")
             client.close()
         }
         try server.stop()
