@@ -49,7 +49,7 @@ public final class EventLoop {
 
     /// Whether anything is left that keeps ``run(_:)`` running.
     public var isAlive: Bool {
-        !core.wakes.isEmpty || core.driver.isAlive
+        core.hasWoken || core.driver.isAlive
     }
 
     /// The monotonic clock in whole milliseconds, as this turn last read it: cheap, and the same for callbacks

@@ -82,6 +82,8 @@ internal import Glibc
 
     /// What other threads want done here.
     let wakes: WakeQueue
+    /// What of it the loop has taken and not run yet.
+    var woke = WakeBatch()
 
     init(driver: LoopDriver, options: EventLoop.Options) {
         self.driver = driver
@@ -111,9 +113,9 @@ internal import Glibc
         defer { isRunning = false }
         repeat {
             // Nothing else may keep the loop running for what was asked while it did not run, or in its last turn.
-            if !wakes.isEmpty { putOff(.wakes) }
+            if hasWoken { putOff(.wakes) }
             try driver.run(mode)
-        } while mode == .untilIdle && !isStopped && !wakes.isEmpty
+        } while mode == .untilIdle && !isStopped && hasWoken
     }
 
     func stop() {
@@ -185,11 +187,6 @@ internal import Glibc
     /// Forgets what is batched of `connection`, which closes.
     func dropBatch(of connection: Connection) {
         if batch.take(of: connection) != nil { batch.tidy() }
-    }
-
-    /// The engine calls this, some time after `LoopDriver.wake`: runs what other threads have asked for so far.
-    package func woken() {
-        for body in wakes.takeAll() { perform(.executed, body) }
     }
 
     /// The engine calls this where a turn begins, when one was requested.
@@ -294,7 +291,7 @@ internal import Glibc
     /// Closes everything without calling anyone: callbacks run only inside `run`.
     func shutDown() {
         isShutDown = true
-        wakes.close()
+        closeWoken()
         for timer in timers.values { timer.abandon() }
         for watcher in watchers.values { watcher.cancel() }
         for listener in listeners.values { listener.abandon() }

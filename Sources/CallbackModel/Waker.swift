@@ -7,11 +7,15 @@ extension EventLoop {
     public struct Waker: Sendable {
         let queue: WakeQueue
 
-        /// Runs `body` on the loop: later, exactly once, in the order of the calls of each thread. Any thread may
-        /// call this, also from a callback of the loop, but no signal handler.
+        /// Runs `body` on the loop: later, at most once, in the order of the calls of each thread. Any thread may
+        /// call this, also from a callback of the loop, but no signal handler. It waits for no other thread.
         ///
-        /// Returns false, and lets go of `body`, when the loop is gone; a loop that is let go before it runs again
-        /// lets go of what still waits.
+        /// Returns whether the loop has taken `body`. True is no promise that it runs: a loop that ends first, or is
+        /// never run again, lets go of what waits without a call. Whoever needs to know lets `body` itself answer.
+        /// Returns false, and lets go of `body`, once the loop is gone.
+        ///
+        /// What waits has no limit, and at most 1,024 bodies run in one go, then sockets and timers have their turn.
+        /// A thread that asks faster than the loop runs has to wait for answers, or memory grows.
         @discardableResult
         public func execute(_ body: @escaping @Sendable () -> Void) -> Bool {
             queue.append(body)
@@ -35,50 +39,6 @@ extension EventLoop {
             guard let value = result.take() else { return }
             core.perform(.offloaded) { then(value) }
         }
-    }
-}
-
-/// What other threads want done on a loop, until it is done.
-final class WakeQueue: Sendable {
-    typealias Body = @Sendable () -> Void
-
-    private struct State {
-        var bodies: [Body] = []
-        /// Nothing once the loop is gone.
-        var wake: Body?
-    }
-
-    private let state: Mutex<State>
-
-    init(wake: @escaping Body) {
-        state = Mutex(State(wake: wake))
-    }
-
-    var isEmpty: Bool { state.withLock { $0.bodies.isEmpty } }
-
-    func append(_ body: @escaping Body) -> Bool {
-        state.withLock { state in
-            guard let wake = state.wake else { return false }
-            state.bodies.append(body)
-            // Inside the lock, so that the loop cannot close meanwhile what `wake` needs. Once is enough: the loop
-            // takes all that it finds.
-            if state.bodies.count == 1 { wake() }
-            return true
-        }
-    }
-
-    func takeAll() -> [Body] {
-        state.withLock { state in
-            let bodies = state.bodies
-            state.bodies = []
-            return bodies
-        }
-    }
-
-    func close() {
-        state.withLock { $0.wake = nil }
-        // Let go of outside the lock, also by an optimised build: what they captured may ask for something as it goes.
-        withExtendedLifetime(takeAll()) {}
     }
 }
 

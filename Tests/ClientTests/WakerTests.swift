@@ -143,6 +143,58 @@ struct `Waker` {
     }
 
     @Test(arguments: Engine.allCases)
+    func `bodies that wait in great number leave the timers their turn`(engine: Engine) throws {
+        let loop = try EventLoop(engine: engine)
+        let waker = loop.waker
+        let ran = Count()
+        let order = Order()
+        for number in 0..<20_000 {
+            let isTaken = waker.execute {
+                ran.raise()
+                // Each thousandth, so that what is left over keeps its order, too.
+                if number % 1_000 == 0 { order.append(number) }
+            }
+            #expect(isTaken)
+        }
+        var ranBefore = 0
+        loop.schedule(after: .zero) { _ in ranBefore = ran.value }
+        try loop.run(.noWait)
+        #expect(ran.value > 0 && ran.value <= 2 * 1_024, "in one turn")
+        #expect(loop.isAlive)
+        // Nothing happens but what was asked for: a turn that slept would end by the test's time limit only.
+        let distant = loop.schedule(after: .seconds(3_600)) { _ in }
+        while ran.value < 20_000 { try loop.run(.once) }
+        distant.cancel()
+        #expect(ranBefore <= 4 * 1_024)
+        #expect(ran.value == 20_000)
+        try loop.run()
+        #expect(order.numbers == Array(stride(from: 0, to: 20_000, by: 1_000)))
+        #expect(!loop.isAlive)
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `what is left over goes with its loop, and may ask for more as it goes`(engine: Engine) throws {
+        let answered = Count()
+        let ran = Count()
+        var loop: EventLoop? = try EventLoop(engine: engine)
+        if let waker = loop?.waker {
+            for _ in 0..<5_000 {
+                let asker = Asker(waker, answered)
+                waker.execute {
+                    _ = asker
+                    ran.raise()
+                }
+            }
+        }
+        try loop?.run(.noWait)
+        let (before, refusedBefore) = (ran.value, answered.value)
+        #expect(before > 0 && before < 5_000)
+        loop = nil
+        #expect(ran.value == before)
+        #expect(answered.value - refusedBefore == 5_000 - before, "each body that never ran was let go, and refused")
+    }
+
+    @Test(arguments: Engine.allCases)
     func `a body may use the loop's objects, and its writes leave together`(engine: Engine) throws {
         let server = try PlainServer(.ipv4)
         let peer = server.serve { try $0.receiveUntilEnd() }
@@ -201,17 +253,6 @@ struct `Waker` {
 
     @Test(arguments: Engine.allCases)
     func `a deinit may ask the waker whose loop goes`(engine: Engine) throws {
-        final class Asker: Sendable {
-            let waker: EventLoop.Waker
-            let answered: Count
-
-            init(_ waker: EventLoop.Waker, _ answered: Count) {
-                self.waker = waker
-                self.answered = answered
-            }
-
-            deinit { if !waker.execute({}) { answered.raise() } }
-        }
         let answered = Count()
         var loop: EventLoop? = try EventLoop(engine: engine)
         if let waker = loop?.waker {
@@ -224,22 +265,30 @@ struct `Waker` {
 
     @Test(arguments: Engine.allCases)
     func `a loop may go while other threads hammer its waker`(engine: Engine) throws {
+        let mostAhead = 10_000
         for _ in 0..<20 {
             var loop: EventLoop? = try EventLoop(engine: engine)
             let waker = try #require(loop?.waker)
-            let (ran, accepted) = (Count(), Count())
+            let (ran, accepted, gone) = (Count(), Count(), Flag())
             let threads = (0..<4).map { _ in
                 onThread {
                     let token = Token()
-                    while waker.execute({
-                        _ = token
-                        ran.raise()
-                    }) { accepted.raise() }
+                    while true {
+                        // Nothing else holds it up, and what waits takes memory.
+                        while accepted.value - ran.value > mostAhead, !gone.isSet { sched_yield() }
+                        let isAccepted = waker.execute {
+                            _ = token
+                            ran.raise()
+                        }
+                        guard isAccepted else { return }
+                        accepted.raise()
+                    }
                 }
             }
             waitUntil("wake-up") { accepted.value > 100 }
             for _ in 0..<5 { try loop?.run(.noWait) }
             loop = nil
+            gone.set()
             for thread in threads { try thread.value() }
             #expect(ran.value > 0 && ran.value <= accepted.value)
         }
@@ -247,6 +296,19 @@ struct `Waker` {
 }
 
 private struct Gone: Error {}
+
+/// Asks a waker as it is let go, and counts the refusals.
+private final class Asker: Sendable {
+    private let waker: EventLoop.Waker
+    private let refused: Count
+
+    init(_ waker: EventLoop.Waker, _ refused: Count) {
+        self.waker = waker
+        self.refused = refused
+    }
+
+    deinit { if !waker.execute({}) { refused.raise() } }
+}
 
 private func again(_ waker: EventLoop.Waker, _ rounds: Count) {
     waker.execute {
