@@ -72,8 +72,10 @@ let package = Package(
             swiftSettings: testing),
         .testTarget(
             name: "ContractTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
+        // A resolver that the tests control.
+        .target(name: "CNames", path: "Tests/CNames"),
         .testTarget(
-            name: "ClientTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
+            name: "ClientTests", dependencies: ["CallbackServer", "CNames", "TestSupport"], swiftSettings: testing),
         .testTarget(
             name: "EchoTests", dependencies: ["echo", "CallbackServer", "TestSupport"], swiftSettings: testing),
         // An engine to be broken, and a program that runs it under faults.

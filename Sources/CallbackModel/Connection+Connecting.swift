@@ -49,15 +49,15 @@ extension EventLoop {
     /// with a head start on the next, and keeps the first that answers (RFC 8305, "Happy Eyeballs").
     ///
     /// As with ``connect(to:options:)``, `onOpen` or `onClose` follows; if no address answers, the reason is the
-    /// last one's failure. The loop runs until the resolver has answered, even if the connection is closed before.
-    /// Throws EINVAL for an empty host, a port beyond 0 to 65535 and options out of bounds.
+    /// last one's failure. A connection that is closed before the resolver has answered withdraws its question. Throws
+    /// what ``resolve(host:port:_:)`` throws, and EINVAL for options out of bounds.
     public func connect(
         host: String, port: Int, options: ConnectOptions = .init()
     ) throws(IOError) -> Connection {
         core.assertThread("EventLoop.connect")
         try options.validate()
         let race = HostRace(core: core, options: options)
-        try resolve(host: host, port: port) { race.resolved($0) }
+        race.lookUp = try resolve(host: host, port: port) { race.resolved($0) }
         let connection = Connection(
             core: core, driver: HostStream(core: core, race: race), listener: nil, remoteAddress: .unnamed,
             options: Connection.SharedOptions(options.connection))

@@ -21,11 +21,11 @@ open class LoopDriver {
     open func stop() { unimplemented() }
 
     /// Whether anything that keeps the loop running is left: the model's hold, an armed timer, a watched signal,
-    /// a question to the resolver, or something that is still closing.
+    /// or something that is still closing.
     open var isAlive: Bool { unimplemented() }
 
     /// Keeps the loop running while `isHeld`: a listener or a connection is open, also if it waits for nothing,
-    /// or a timer is due in the next turn.
+    /// a timer is due in the next turn, or other threads work for the loop.
     open func hold(_ isHeld: Bool) { unimplemented() }
 
     /// How many turns there were, if the options asked for metrics.
@@ -71,23 +71,11 @@ open class LoopDriver {
     /// Makes the loop call `LoopCore.woken()` soon; the one thing here that any thread may call, until `shutDown`.
     open var wake: @Sendable () -> Void { unimplemented() }
 
-    /// Runs `work` on a thread of a pool, then `then` on the loop, once, unless the loop is shut down first. The
-    /// loop runs until then.
-    open func offload(
-        _ work: @escaping @Sendable () -> Void, _ then: @escaping () -> Void
-    ) throws(IOError) { unimplemented() }
-
     /// A timer at rest.
     open func makeTimer() -> TimerDriver { unimplemented() }
 
     /// A watcher of one signal, already watching.
     open func makeSignal(_ number: Int32) throws(IOError) -> SignalDriver { unimplemented() }
-
-    /// Asks the resolver off the loop's thread; `answer` comes on the loop, later, once, unless this throws or
-    /// the loop is shut down first. The loop runs until then.
-    open func resolve(
-        host: String, port: UInt16, _ answer: @escaping (Result<[SocketAddress], IOError>) -> Void
-    ) throws(IOError) { unimplemented() }
 }
 
 /// A listening socket: it accepts, and hands what it accepted to its ``Listener``.

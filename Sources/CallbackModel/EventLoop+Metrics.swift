@@ -18,14 +18,27 @@ extension EventLoop {
         /// longer for their turn.
         public var readBufferSize = 64 * 1024
 
+        /// At most so many threads look up names at a time, from 1 to 64; 4 by default.
+        ///
+        /// A look-up may take as long as the resolver waits for its name servers (resolv.conf(5): 5 s for each, twice),
+        /// and those behind it wait as long. Numeric addresses need no thread.
+        public var lookUpThreads = 4
+
         /// The defaults above.
         public init() {}
 
+        private static let lookUpThreadCounts = 1...64
         private static let readBufferSizes = 1 << 10...1 << 24
 
         package func validate() throws(IOError) {
             guard maxQueuedBytes >= 1 << 20 else {
                 throw .invalid("EventLoop", "maxQueuedBytes \(maxQueuedBytes) is less than \(1 << 20)")
+            }
+            let threads = Self.lookUpThreadCounts
+            guard threads.contains(lookUpThreads) else {
+                throw .invalid(
+                    "EventLoop",
+                    "lookUpThreads \(lookUpThreads) is not between \(threads.lowerBound) and \(threads.upperBound)")
             }
             let sizes = Self.readBufferSizes
             guard sizes.contains(readBufferSize) else {

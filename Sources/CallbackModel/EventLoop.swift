@@ -19,6 +19,8 @@ public final class EventLoop {
     }
 
     deinit {
+        // A child of fork(2) shares the kernel's queue of events with its parent: what it took out would be the parent's.
+        guard core.isInOwnProcess else { return _ = unsafe Unmanaged.passRetained(core) }
         core.shutDown()
     }
 
@@ -91,21 +93,31 @@ public final class EventLoop {
     /// Finds the addresses of `host`, a name or a numeric address, without blocking the loop (getaddrinfo(3)).
     ///
     /// `body` runs once, later, with the addresses in the order to try them, at least one, or with the error:
-    /// ENOENT for a name that does not exist, EAGAIN when the resolver did not answer. The loop runs until then.
-    /// Throws EINVAL for an empty host or one with a NUL, and for a port beyond 0 to 65535.
+    /// ENOENT for a name that does not exist, EAGAIN when the resolver did not answer, EMFILE or ENFILE when there was
+    /// no descriptor to ask it with, ENODEV for an IPv6 address with an unknown interface. The loop runs until then, or
+    /// until ``LookUp/cancel()``.
+    ///
+    /// A numeric address is answered in the next turn and needs no thread. Names are asked for on threads of their own,
+    /// ``Options/lookUpThreads`` of them at most; what finds them busy waits. One look-up serves all who ask for the
+    /// same name at the same time.
+    ///
+    /// A host is an IPv4 address of four decimal numbers, an IPv6 address, which may have a zone as in `fe80::1%eth0`,
+    /// or a name. A name is ASCII in its final form, at most 253 bytes; each label has 1 to 63 letters, digits, `-` and
+    /// `_`, with no hyphen at its ends; one dot may follow the last label, which is no number (RFC 1123, section 2.1;
+    /// RFC 2181, section 11). Throws EINVAL for any other host and for a port beyond 0 to 65535, and EAGAIN when no
+    /// thread can be made (pthread_create(3)).
+    ///
+    /// - Precondition: the process is the one that has made the loop. A child of fork(2) has none of its threads.
+    @discardableResult
     public func resolve(
         host: String, port: Int, _ body: @escaping (Result<[SocketAddress], IOError>) -> Void
-    ) throws(IOError) {
+    ) throws(IOError) -> LookUp {
         core.assertThread("EventLoop.resolve")
-        guard !host.isEmpty, !host.utf8.contains(0) else {
-            throw .invalid("getaddrinfo", host.isEmpty ? "the host is empty" : "the host holds a NUL byte")
-        }
+        core.requireOwnProcess("EventLoop.resolve")
         guard let port = UInt16(exactly: port) else {
             throw .invalid("getaddrinfo", "port \(port) is not between 0 and 65535")
         }
-        try core.driver.resolve(host: host, port: port) { [core] answer in
-            core.perform(.resolved) { body(answer) }
-        }
+        return try LookUp.begin(core, Host(host), port: port, body)
     }
 
     /// Calls `body` once after `delay`, then, if `repeating` is given, again at each interval, until cancelled.

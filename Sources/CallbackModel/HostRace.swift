@@ -9,6 +9,8 @@ final class HostRace {
     private var untried: [SocketAddress] = []
     private var attempts: [Connection] = []
     private var next: EventLoop.Timer?
+    /// Until it is answered.
+    var lookUp: EventLoop.LookUp?
 
     init(core: LoopCore, options: EventLoop.ConnectOptions) {
         self.core = core
@@ -23,8 +25,9 @@ final class HostRace {
         connection.timeoutsChanged()
     }
 
-    /// The resolver has answered, perhaps too late.
+    /// The resolver has answered.
     func resolved(_ answer: Result<[SocketAddress], IOError>) {
+        lookUp = nil
         guard let connection else { return }
         do throws(IOError) {
             untried = interleaved(try answer.get())
@@ -109,6 +112,8 @@ final class HostRace {
 
     /// Decided, or no longer wanted.
     func finish() {
+        lookUp?.cancel()
+        lookUp = nil
         next?.cancel()
         next = nil
         connection = nil

@@ -62,6 +62,8 @@ internal import Glibc
         case connection(Connection)
         /// A driver of the model's own that has closed.
         case closed(StreamDriver)
+        /// A number that was to be resolved.
+        case number(EventLoop.LookUp)
         /// What other threads asked for before the loop ran.
         case wakes
 
@@ -69,7 +71,7 @@ internal import Glibc
             switch self {
             case .timer(let timer): timer.isReferenced
             case .connection, .closed: false
-            case .wakes: true
+            case .number, .wakes: true
             }
         }
     }
@@ -84,6 +86,10 @@ internal import Glibc
     let wakes: WakeQueue
     /// What of it the loop has taken and not run yet.
     var woke = WakeBatch()
+    let offloads: Offloads
+    let lookUps: LookUps
+    /// The process that has made the loop.
+    private let process = getpid()
 
     init(driver: LoopDriver, options: EventLoop.Options) {
         self.driver = driver
@@ -91,6 +97,8 @@ internal import Glibc
         collectsMetrics = options.collectsMetrics
         isTimed = options.collectsMetrics
         wakes = WakeQueue(wake: driver.wake)
+        offloads = Offloads(ring: wakes.ring)
+        lookUps = LookUps(width: options.lookUpThreads, ring: wakes.ring)
         driver.core = self
     }
 
@@ -106,6 +114,7 @@ internal import Glibc
 
     func run(_ mode: EventLoop.RunMode) throws(IOError) {
         assertThread("EventLoop.run")
+        requireOwnProcess("EventLoop.run")
         require(!isRunning, "EventLoop.run was called from inside a callback of the same loop")
         isRunning = true
         runningThread = Self.currentThread
@@ -117,6 +126,15 @@ internal import Glibc
             try driver.run(mode)
         } while mode == .untilIdle && !isStopped && hasWoken
     }
+
+    /// A child of fork(2) has none of the threads, and shares the kernel's queue of events with its parent.
+    func requireOwnProcess(_ call: StaticString) {
+        require(
+            isInOwnProcess, "\(call) was called in a child of fork(2): the loop belongs to the process that has made it"
+        )
+    }
+
+    var isInOwnProcess: Bool { getpid() == process }
 
     func stop() {
         guard isRunning else { return }
@@ -201,6 +219,7 @@ internal import Glibc
             case .timer(let timer): timer.deferredFired(Ticket(round: dueRound, index: index))
             case .connection(let connection): connection.deliverDeferred()
             case .closed(let driver): driver.closed()
+            case .number(let lookUp): lookUp.answer()
             case .wakes: woken()
             case nil: continue
             }
@@ -266,8 +285,9 @@ internal import Glibc
     }
 
     /// A connection that waits for nothing, being paused, is still open, and so the loop must not end.
-    private func holdIfNeeded() {
-        let mustHold = !connections.isEmpty || !listeners.isEmpty || deferredReferences > 0
+    func holdIfNeeded() {
+        let mustHold =
+            !connections.isEmpty || !listeners.isEmpty || deferredReferences > 0 || offloads.isBusy || lookUps.isBusy
         // While it shuts down, an engine gives back what this call would reach for.
         guard mustHold != isHeld, !isShutDown else { return }
         isHeld = mustHold
@@ -301,7 +321,10 @@ internal import Glibc
         // Before the engine's driver goes, which they still ask for the time.
         for case .closed(let driver)? in deferred { driver.closed() }
         letGo(of: counts.onSlow) { counts.onSlow = nil }
+        for case .number(let lookUp)? in deferred { lookUp.abandon() }
         deferred = []
+        lookUps.close()
+        offloads.close()
         driver.shutDown()
         assert(connections.isEmpty && listeners.isEmpty, "the engine has lost a `closed` call")
     }

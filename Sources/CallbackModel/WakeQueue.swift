@@ -77,6 +77,15 @@ internal import Synchronization
         return found
     }
 
+    /// Wakes the loop for what its own threads have done; does nothing once it is closed.
+    func ring() {
+        wakersInside.add(1, ordering: .relaxed)
+        defer { wakersInside.subtract(1, ordering: .releasing) }
+        // A change of the list that changes nothing: `close`, which acquires the list after it, then sees the count.
+        let list = newest.bitwiseOr(0, ordering: .acquiringAndReleasing).oldValue
+        if list != Self.closed { wake() }
+    }
+
     /// Takes all that waits, in the order in which it was added.
     func takeAll() -> WakeBatch {
         guard !isEmpty else { return WakeBatch() }

@@ -19,9 +19,6 @@ internal import LinuxSockets
     private var turns: UInt64 = 0
     /// One for the whole loop: libuv reads into it and calls back before the next read.
     private let readBuffer: UnsafeMutablePointer<uv_buf_t>
-    /// The questions under way, to be cancelled when the loop is let go.
-    private var resolves: [ObjectIdentifier: LibuvResolve] = [:]
-    private var works: [ObjectIdentifier: LibuvWork] = [:]
 
     /// A loop with nothing in it. Throws EMFILE, ENFILE or ENOMEM: waiting costs libuv a few descriptors.
     package init(options: EventLoop.Options) throws(IOError) {
@@ -128,10 +125,7 @@ internal import LinuxSockets
         unsafe putOffHandle.close { unsafe $0.deallocateHandle(of: uv_idle_t.self) }
         unsafe turnHandle.close { unsafe $0.deallocateHandle(of: uv_prepare_t.self) }
         unsafe wakeHandle.close { unsafe $0.deallocateHandle(of: uv_async_t.self) }
-        for work in works.values { work.cancel() }
-        for resolve in resolves.values { resolve.cancel() }
-        // Only closes are left, and resolver threads that cannot be stopped. Each turn delivers those that were under
-        // way when it began.
+        // Only closes are left. Each turn delivers those that were under way when it began.
         while unsafe uv_run(loop, UV_RUN_ONCE) != 0 {}
         let status = unsafe uv_loop_close(loop)
         require(status == 0, "uv_loop_close: a handle was never closed")
@@ -183,18 +177,6 @@ internal import LinuxSockets
         return { unsafe uv_async_send(UnsafeMutablePointer(bitPattern: handle)) }
     }
 
-    package override func offload(
-        _ work: @escaping @Sendable () -> Void, _ then: @escaping () -> Void
-    ) throws(IOError) {
-        let work = LibuvWork(work: work, owner: self, then: then)
-        try unsafe work.start(on: loop)
-        works[ObjectIdentifier(work)] = work
-    }
-
-    func forget(_ work: LibuvWork) {
-        works[ObjectIdentifier(work)] = nil
-    }
-
     package override func makeTimer() -> TimerDriver {
         unsafe LibuvTimer(loop: loop)
     }
@@ -204,18 +186,6 @@ internal import LinuxSockets
         let signals = try unsafe LibuvSignals(loop: loop)
         self.signals = signals
         return try signals.watch(number)
-    }
-
-    package override func resolve(
-        host: String, port: UInt16, _ answer: @escaping (Result<[SocketAddress], IOError>) -> Void
-    ) throws(IOError) {
-        let resolve = LibuvResolve(host: host, port: port, owner: self, answer: answer)
-        try unsafe resolve.start(on: loop)
-        resolves[ObjectIdentifier(resolve)] = resolve
-    }
-
-    func forget(_ resolve: LibuvResolve) {
-        resolves[ObjectIdentifier(resolve)] = nil
     }
 }
 

@@ -28,11 +28,4 @@ package struct Counter: Sendable {
         var count: UInt64 = 0
         _ = unsafe Glibc.read(descriptor, &count, MemoryLayout<UInt64>.size)
     }
-
-    /// Blocks this thread, and sets it back to zero.
-    package func waitUntilRaised() {
-        var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-        _ = unsafe poll(&entry, 1, -1)
-        lower()
-    }
 }

@@ -31,7 +31,6 @@ package enum PollerKind: Sendable {
 
     /// Raised by other threads and signal handlers.
     private let counter: Counter
-    private let workers: WorkerPool
     /// Made when first used.
     private var signals: SignalReceiver?
 
@@ -74,7 +73,6 @@ package enum PollerKind: Sendable {
             poller.close()
             throw error
         }
-        workers = WorkerPool(counter: counter)
         if options.collectsMetrics { attention.insert(.measured) }
         readBufferSize = options.readBufferSize
         unsafe readBuffer = .allocate(byteCount: readBufferSize, alignment: 64)
@@ -179,7 +177,6 @@ package enum PollerKind: Sendable {
         case .counter:
             counter.lower()
             signals?.becameReady()
-            workers.becameReady()
             core?.woken()
         }
     }
@@ -215,7 +212,6 @@ package enum PollerKind: Sendable {
     /// A requested turn alone keeps nothing: the model holds the loop for what it has put off, if that is to keep it.
     package override var isAlive: Bool {
         isHeld || attention.contains(.closing) || timers.referencedCount > 0 || signals?.isReferenced ?? false
-            || workers.isBusy
     }
 
     package override func hold(_ isHeld: Bool) {
@@ -240,7 +236,6 @@ package enum PollerKind: Sendable {
     }
 
     package override func shutDown() {
-        workers.close()
         signals?.close()
         // The model has closed every driver before; nobody is called back by it any more.
         while !closing.isEmpty { deliverClosed() }
@@ -307,21 +302,6 @@ package enum PollerKind: Sendable {
 
     package override var wake: @Sendable () -> Void {
         counter.raise
-    }
-
-    package override func offload(
-        _ work: @escaping @Sendable () -> Void, _ then: @escaping () -> Void
-    ) throws(IOError) {
-        try workers.run(work, then)
-    }
-
-    package override func resolve(
-        host: String, port: UInt16, _ answer: @escaping (Result<[SocketAddress], IOError>) -> Void
-    ) throws(IOError) {
-        let found = LookUpResult()
-        try workers.run({ found.set(lookUp(host, port: port)) }) {
-            if let result = found.get() { answer(result) }
-        }
     }
 
     // MARK: What the drivers ask

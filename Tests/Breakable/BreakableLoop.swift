@@ -2,7 +2,6 @@ import CLinux
 @_spi(Engine) import CallbackModel
 import Glibc
 import ParityKit
-import Synchronization
 
 /// A small engine over poll(2), for tests only: whole as it is, or with one bug.
 final class BreakableLoop: LoopDriver {
@@ -17,8 +16,6 @@ final class BreakableLoop: LoopDriver {
     private var turns: UInt64 = 0
     private var startCount: UInt64 = 0
     private let bell: Int32
-    private var working: [Work] = []
-    private let ringers = Ringers()
     /// Counts the calls that a signal would have interrupted: every seventh.
     private var calls = 0
 
@@ -27,20 +24,6 @@ final class BreakableLoop: LoopDriver {
     enum Source {
         case stream(BreakableStream)
         case listener(BreakableListener)
-    }
-
-    private struct Work {
-        let isDone: Done
-        let then: () -> Void
-    }
-
-    private final class Done: Sendable {
-        let value = Atomic(false)
-    }
-
-    /// Threads that will still ring the bell.
-    private final class Ringers: Sendable {
-        let count = Atomic(0)
     }
 
     init(_ bug: PlantedBug? = nil) throws(IOError) {
@@ -81,7 +64,6 @@ final class BreakableLoop: LoopDriver {
         closing = []
         for tell in told { tell() }
         fireTimers()
-        finishWork()
     }
 
     private var timeToWait: Int32 {
@@ -142,20 +124,12 @@ final class BreakableLoop: LoopDriver {
         }
     }
 
-    private func finishWork() {
-        // Asked once: some may be done between two looks.
-        let isDone = working.map { $0.isDone.value.load(ordering: .acquiring) }
-        let done = zip(working, isDone).filter(\.1).map(\.0)
-        working = zip(working, isDone).filter { !$0.1 }.map(\.0)
-        for work in done { work.then() }
-    }
-
     // MARK: What the model asks
 
     override func stop() { if bug != .stopIsIgnored { isStopped = true } }
 
     override var isAlive: Bool {
-        if isHeld || !closing.isEmpty || !working.isEmpty { return true }
+        if isHeld || !closing.isEmpty { return true }
         if bug == .timersDoNotKeepTheLoop { return false }
         return timers.contains { $0.isReferenced || bug == .unreferencedTimersKeepTheLoop }
     }
@@ -178,8 +152,6 @@ final class BreakableLoop: LoopDriver {
             closing = []
             for tell in told { tell() }
         }
-        // One that rings later would write into whatever has the number of the bell by then.
-        while ringers.count.load(ordering: .acquiring) > 0 { sched_yield() }
         close(bell)
     }
 
@@ -190,37 +162,10 @@ final class BreakableLoop: LoopDriver {
         }
     }
 
-    override func offload(
-        _ work: @escaping @Sendable () -> Void, _ then: @escaping () -> Void
-    ) throws(IOError) {
-        if bug == .workRunsOnTheLoop {
-            work()
-            tellLater(then)
-            return
-        }
-        let isDone = Done()
-        working.append(Work(isDone: isDone, then: then))
-        let (wake, ringers) = (wake, ringers)
-        ringers.count.add(1, ordering: .relaxed)
-        let thread = startThread {
-            work()
-            isDone.value.store(true, ordering: .releasing)
-            wake()
-            ringers.count.subtract(1, ordering: .releasing)
-        }
-        thread.detach()
-    }
-
     override func makeTimer() -> TimerDriver { BreakableTimer(self) }
 
     override func makeSignal(_ number: Int32) throws(IOError) -> SignalDriver {
         throw IOError(call: "sigaction", errno: ENOSYS)
-    }
-
-    override func resolve(
-        host: String, port: UInt16, _ answer: @escaping (Result<[SocketAddress], IOError>) -> Void
-    ) throws(IOError) {
-        throw IOError(call: "getaddrinfo", errno: ENOSYS)
     }
 
     override func makeListener(

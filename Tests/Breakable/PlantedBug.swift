@@ -44,7 +44,6 @@ enum PlantedBug: String, CaseIterable, Sendable {
     case loopSpins
     case noWaitWaits
     case wakeIsLost
-    case workRunsOnTheLoop
 
     /// The scenario that shows it; nothing where only injected faults do.
     var scenario: String? {
@@ -87,7 +86,6 @@ enum PlantedBug: String, CaseIterable, Sendable {
         case .loopSpins: "half_closed_and_waiting"
         case .noWaitWaits: "run_nowait"
         case .wakeIsLost: "async"
-        case .workRunsOnTheLoop: "threadpool_queue_work"
         }
     }
 }

@@ -1,3 +1,6 @@
+import Dispatch
+import Synchronization
+
 @_spi(Engine) @testable import CallbackModel
 
 /// A loop of which the test is the kernel: the clock stands until it is moved, and nothing happens by itself.
@@ -8,7 +11,7 @@ final class ScriptedLoop: LoopDriver {
     private var isTurnRequested = false
 
     // What a test of connecting scripts and looks at.
-    private var questions: [(Result<[SocketAddress], IOError>) -> Void] = []
+    private let resolver = ScriptedResolver()
     /// What `connect` answers for an address; in progress if nothing is said.
     var outcomes: [SocketAddress: ConnectOutcome] = [:]
     /// Addresses for which there can be no socket.
@@ -24,7 +27,7 @@ final class ScriptedLoop: LoopDriver {
     private var isShutDown = false
 
     override func hold(_ isHeld: Bool) { if isShutDown { isAskedTooLate = true } }
-    override var wake: @Sendable () -> Void { {} }
+    override var wake: @Sendable () -> Void { { [resolver] in resolver.woken.signal() } }
     override func requestTurn() { isTurnRequested = true }
 
     override func makeTimer() -> TimerDriver {
@@ -54,15 +57,23 @@ final class ScriptedLoop: LoopDriver {
         turn()
     }
 
-    override func resolve(
-        host: String, port: UInt16, _ answer: @escaping (Result<[SocketAddress], IOError>) -> Void
-    ) throws(IOError) {
-        questions.append(answer)
+    /// Names are from now on asked for here.
+    func takeOverResolver() {
+        core?.lookUps.resolver = { [resolver] _ in resolver.ask() }
     }
 
-    /// The resolver answers what it was asked first.
+    /// The resolver answers what it was asked first; it was asked, or this waits until it is.
     func answer(_ result: Result<[SocketAddress], IOError>) {
-        questions.removeFirst()(result)
+        resolver.asked.wait()
+        resolver.answer(result)
+        resolver.woken.wait()
+        core?.woken()
+    }
+
+    /// Returns when a thread has begun a look-up; `answer` must follow.
+    func waitUntilAsked() {
+        resolver.asked.wait()
+        resolver.asked.signal()
     }
 
     override func makeStream(
@@ -157,5 +168,24 @@ final class ScriptedStream: StreamDriver {
         isClosed = true
         isReset = resetting
         loop.willClose(self)
+    }
+}
+
+/// A resolver that answers what the test says; it is asked on a thread of the pool, which waits for that.
+private final class ScriptedResolver: Sendable {
+    let asked = DispatchSemaphore(value: 0)
+    let woken = DispatchSemaphore(value: 0)
+    private let answered = DispatchSemaphore(value: 0)
+    private let answers = Mutex<[Result<[SocketAddress], IOError>]>([])
+
+    func ask() -> Result<[SocketAddress], IOError> {
+        asked.signal()
+        answered.wait()
+        return answers.withLock { $0.removeFirst() }
+    }
+
+    func answer(_ result: Result<[SocketAddress], IOError>) {
+        answers.withLock { $0.append(result) }
+        answered.signal()
     }
 }

@@ -1,0 +1,168 @@
+internal import Glibc
+internal import Synchronization
+
+/// Runs blocking functions on threads of its own, at most `width` at a time, in the order in which they were added.
+///
+/// A thread is made when there is work and fewer than `width` are there, and ends when nothing waits: a loop that gives
+/// no work has no thread, so that its system calls stay as cheap as those of a process with one thread.
+final class ThreadPool: Sendable {
+    typealias Body = @Sendable () -> Void
+
+    private struct State {
+        var waiting = WaitingWork()
+        /// What has ended and nobody has taken yet.
+        var finished: [UInt64] = []
+        /// Those that will detach themselves as they end.
+        var threads: Set<pthread_t> = []
+        var works: UInt64 = 0
+    }
+
+    private let state = Mutex(State())
+    private let width: Int
+    /// Tells the loop that something has ended. It outlives the loop, as the threads may.
+    private let ring: Body
+
+    init(width: Int, ring: @escaping Body) {
+        self.width = width
+        self.ring = ring
+    }
+
+    /// Gives `body` to a thread, and returns its number. Throws pthread_create's error when there is no thread and none
+    /// can be made.
+    func add(_ body: @escaping Body) throws(IOError) -> UInt64 {
+        let (id, status) = state.withLock { state in
+            state.works += 1
+            state.waiting.append(state.works, body)
+            guard state.threads.count < width else { return (state.works, Int32(0)) }
+            // Inside the lock: the thread cannot end before it is in the set.
+            let status = startThread(&state.threads)
+            // Another thread will come to it; without one, nobody would.
+            if status == 0 || !state.threads.isEmpty { return (state.works, Int32(0)) }
+            _ = state.waiting.remove(state.works)
+            return (state.works, status)
+        }
+        guard status == 0 else { throw IOError(call: "pthread_create", errno: status) }
+        return id
+    }
+
+    /// Takes back what no thread has begun; otherwise returns false.
+    func withdraw(_ id: UInt64) -> Bool {
+        let body = state.withLock { $0.waiting.remove(id) }
+        // Let go of outside the lock: what it captured may ask for something as it goes.
+        return withExtendedLifetime(body) { body != nil }
+    }
+
+    /// The numbers of what has ended since this was last called.
+    func takeFinished() -> [UInt64] {
+        state.withLock { state in
+            let finished = state.finished
+            state.finished = []
+            return finished
+        }
+    }
+
+    /// Drops what no thread has begun. With `waits`, returns when what was begun has ended: nothing can stop it.
+    func close(waits: Bool) {
+        dropWaiting()
+        let threads = state.withLock { state in
+            let threads = state.threads
+            state.threads = []
+            return threads
+        }
+        for thread in threads {
+            if waits { pthread_join(thread, nil) } else { pthread_detach(thread) }
+        }
+    }
+
+    private func dropWaiting() {
+        let waiting = state.withLock { $0.waiting.removeAll() }
+        // Outside the lock: what they captured may do anything in its `deinit`.
+        withExtendedLifetime(waiting) {}
+    }
+
+    private func startThread(_ threads: inout Set<pthread_t>) -> Int32 {
+        // Retain 1, released by the thread.
+        let argument = unsafe Unmanaged.passRetained(self).toOpaque()
+        var thread = pthread_t()
+        let status = unsafe pthread_create(
+            &thread, nil,
+            { argument in
+                guard let argument = unsafe argument else { return nil }
+                unsafe Unmanaged<ThreadPool>.fromOpaque(argument).takeRetainedValue().workOff()
+                return nil
+            }, argument)
+        if status == 0 {
+            threads.insert(thread)
+        } else {
+            unsafe Unmanaged<ThreadPool>.fromOpaque(argument).release()
+        }
+        return status
+    }
+
+    /// A thread's whole life.
+    private func workOff() {
+        while let id = workOffOne() {
+            state.withLock { $0.finished.append(id) }
+            ring()
+        }
+    }
+
+    /// A function of its own, so that the thread has let go of what the work captured before the loop is told.
+    private func workOffOne() -> UInt64? {
+        guard let work = next() else { return nil }
+        work.body()
+        return work.id
+    }
+
+    private func next() -> (id: UInt64, body: Body)? {
+        state.withLock { state in
+            if let work = state.waiting.popFirst() { return work }
+            // Not in the set any more if `close` was called, which has joined or detached it.
+            if state.threads.remove(pthread_self()) != nil { pthread_detach(pthread_self()) }
+            return nil
+        }
+    }
+}
+
+/// What waits for a thread: first in, first out, and each can be taken back.
+struct WaitingWork {
+    /// In order; those that are in `bodies` no more were taken back.
+    private var ids: [UInt64] = []
+    /// How many at the front were taken; removed when they are half, so that each costs constant time.
+    private var taken = 0
+    private var bodies: [UInt64: ThreadPool.Body] = [:]
+
+    mutating func append(_ id: UInt64, _ body: @escaping ThreadPool.Body) {
+        ids.append(id)
+        bodies[id] = body
+    }
+
+    mutating func popFirst() -> (id: UInt64, body: ThreadPool.Body)? {
+        while taken < ids.count {
+            let id = ids[taken]
+            taken += 1
+            if taken * 2 > ids.count {
+                ids.removeFirst(taken)
+                taken = 0
+            }
+            if let body = bodies.removeValue(forKey: id) { return (id, body) }
+        }
+        return nil
+    }
+
+    mutating func remove(_ id: UInt64) -> ThreadPool.Body? {
+        let body = bodies.removeValue(forKey: id)
+        // Otherwise what comes and goes while all threads hang would be remembered for ever.
+        if ids.count - taken > 2 * bodies.count + 16 {
+            ids = ids.dropFirst(taken).filter { bodies[$0] != nil }
+            taken = 0
+        }
+        return body
+    }
+
+    mutating func removeAll() -> [UInt64: ThreadPool.Body] {
+        let left = bodies
+        self = WaitingWork()
+        return left
+    }
+}
