@@ -33,7 +33,9 @@ let package = Package(
     targets: [
         .systemLibrary(name: "CLibuv", pkgConfig: "libuv", providers: [.apt(["libuv1-dev"])]),
         .target(name: "CLinux"),
-        .target(name: "CallbackModel", swiftSettings: strict),
+        // `ByteReader` may not outlive what it reads: to say so is still an experimental feature (vendor notes, swift.md).
+        .target(
+            name: "CallbackModel", swiftSettings: strict + [.enableExperimentalFeature("Lifetimes")]),
         .target(name: "LinuxSockets", dependencies: ["CallbackModel", "CLinux"], swiftSettings: strict),
         .target(
             name: "LibuvEngine", dependencies: ["CallbackModel", "CLibuv", "CLinux", "LinuxSockets"],

@@ -159,6 +159,7 @@ extension Connection {
             watch.remove(.opened)
             opened()
         }
+        if watch.contains(.framesHeld) { tellHeldFrames() }
         deliverProgress()
         closeIfEnded()
     }

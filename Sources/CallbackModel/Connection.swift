@@ -16,15 +16,24 @@
     /// Bytes from the peer, never none of them, in order, however the peer had cut them.
     ///
     /// The span is the loop's read buffer, lent for the call. Without this callback, bytes are read and dropped.
+    /// `nil` while lines, messages or frames are told in its place.
     public var onData: ((Connection, Span<UInt8>) -> Void)? {
-        get { watch.contains(.replaced) ? rare?.nextOnData : hasDataCallback ? dataCallback.body : nil }
+        get {
+            if rare?.framing?.framer != nil { return nil }
+            return watch.contains(.replaced) ? rare?.nextOnData : hasDataCallback ? dataCallback.body : nil
+        }
         set {
             core.assertThread("Connection.onData")
             guard lifecycle != .closed else { return }
-            guard core.isDelivering(to: self) else { return setDataCallback(newValue) }
-            watch.insert(.replaced)
-            letGo(of: rare?.nextOnData) { needRare().nextOnData = newValue }
+            leaveFraming()
+            setOnData(newValue)
         }
+    }
+
+    func setOnData(_ newValue: ((Connection, Span<UInt8>) -> Void)?) {
+        guard core.isDelivering(to: self) else { return setDataCallback(newValue) }
+        watch.insert(.replaced)
+        letGo(of: rare?.nextOnData) { needRare().nextOnData = newValue }
     }
 
     /// The connection that this side began is open, and nothing has been read yet. Runs at most once, first.
@@ -67,6 +76,8 @@
         /// What `onData` was set to while it ran.
         var nextOnData: ((Connection, Span<UInt8>) -> Void)?
         var onOpen: ((Connection) -> Void)?
+        /// Made when frames are first asked for.
+        var framing: Framing?
         /// Where the bytes go (``Connection/pipe(to:)``), and where they come from.
         var pipeTarget: Connection?
         var pipeSource: Connection?
@@ -172,6 +183,8 @@
         static let opened = Watch(rawValue: 16)
         /// `onData` was set while it ran; the new one waits in `Rare`.
         static let replaced = Watch(rawValue: 32)
+        /// Received bytes wait to be told, and nothing is read until they are (`Framing`).
+        static let framesHeld = Watch(rawValue: 64)
     }
 
     @safe @exclusivity(unchecked) var watch: Watch = []
@@ -239,7 +252,7 @@
         if lifecycle == .starting { lifecycle = .open }
         // A write in the user's first callback may have met a reset: what came before it is still read.
         guard isReadable else { return }
-        if input == .flowing, !core.isOverloaded { driver.startReading() }
+        if input == .flowing, !core.isOverloaded { beginReading() }
         if input == .paused { core.watchPaused() }
         timeoutsChanged()
     }
@@ -277,7 +290,7 @@ extension Connection {
         guard input == .paused, !isHeldByPipe() else { return }
         input = .flowing
         readTimeoutBegins()
-        if isReadable, !core.isOverloaded { driver.startReading() }
+        if isReadable, !core.isOverloaded { beginReading() }
         timeoutsChanged()
     }
 
@@ -309,6 +322,13 @@ extension Connection {
         deliver(bytes)
         core.flushBatch()
         core.noteCallback(.data, since: start)
+    }
+
+    /// Delivers what was kept back, and counted when it came.
+    func tellAgain(_ bytes: [UInt8]) {
+        guard !bytes.isEmpty else { return }
+        bytesRead &-= UInt64(bytes.count)
+        take(bytes.span)
     }
 
     @inline(__always)
@@ -347,6 +367,7 @@ extension Connection {
         input = .ended
         driver.stopReading()
         core.watchPaused()
+        tellUnfinishedFrame()
         if cause == nil, output == .open { cause = .peerClosed }
         if let onEnd = rare?.onEnd { core.perform(.end) { onEnd(self) } }
         endPipe()

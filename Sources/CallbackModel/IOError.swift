@@ -53,6 +53,9 @@ public struct IOError: Error, Hashable, Sendable, CustomStringConvertible {
 extension IOError {
     static let timedOut = ETIMEDOUT
     static let noAddress = EADDRNOTAVAIL
+    static let overflow = EOVERFLOW
+    static let badMessage = EBADMSG
+    static let messageTooLong = EMSGSIZE
 
     /// Whether a peer's reset is what stands behind this error, whichever call met it first.
     ///
@@ -76,7 +79,7 @@ private let errnoNames: [Int32: String] = [
     ENETUNREACH: "ENETUNREACH", ECONNABORTED: "ECONNABORTED", ECONNRESET: "ECONNRESET", ENOBUFS: "ENOBUFS",
     EISCONN: "EISCONN", ENOTCONN: "ENOTCONN", ETIMEDOUT: "ETIMEDOUT", ECONNREFUSED: "ECONNREFUSED",
     EHOSTDOWN: "EHOSTDOWN", EHOSTUNREACH: "EHOSTUNREACH", EALREADY: "EALREADY", EINPROGRESS: "EINPROGRESS",
-    ECANCELED: "ECANCELED",
+    ECANCELED: "ECANCELED", EBADMSG: "EBADMSG",
 ]
 
 /// The common errors in words; the name alone is enough for the rest.

@@ -74,7 +74,7 @@ extension Connection {
     func overloadEnded() {
         guard reads else { return }
         readTimeoutBegins()
-        driver.startReading()
+        beginReading()
         timeoutsChanged()
     }
 

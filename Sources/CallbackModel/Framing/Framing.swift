@@ -1,0 +1,112 @@
+/// What a connection has received and not told yet, and how it is cut: one for each connection that has ever framed.
+///
+/// `pending` is empty, or the beginning of one frame, or it waits: then `Watch.framesHeld` is set, nothing is read, and
+/// the rest is told in the next turn or after `resume()`.
+final class Framing {
+    /// `nil` once `onData` is set: `pending` then goes there, uncut.
+    var framer: Framer?
+    var onUnfinished: ((Connection, Span<UInt8>) -> Void)?
+    private(set) var pending: [UInt8] = []
+
+    /// At most so many frames of one connection are told before the others have their turn.
+    static let framesPerTurn = 1024
+
+    private var framesLeft = 0
+
+    /// Why no more frames are told for now.
+    private enum Stop {
+        /// All are told but the one that is not whole.
+        case needMore
+        /// The user has paused, closed or set `onData`, or there were too many for one turn.
+        case held
+        case failed(IOError)
+    }
+
+    /// What one read brought.
+    func received(_ connection: Connection, _ bytes: Span<UInt8>) {
+        framesLeft = Self.framesPerTurn
+        var position = 0
+        var stop = Stop.needMore
+        if !pending.isEmpty { (position, stop) = complete(connection, bytes) }
+        if case .needMore = stop, position < bytes.count { (position, stop) = tell(connection, bytes, from: position) }
+        stopped(connection, stop, rest: bytes.extracting(droppingFirst: position))
+    }
+
+    /// Goes on with what was held.
+    func goOn(_ connection: Connection) {
+        framesLeft = Self.framesPerTurn
+        let held = pending
+        pending = []
+        let (position, stop) = tell(connection, held.span, from: 0)
+        stopped(connection, stop, rest: held.span.extracting(droppingFirst: position))
+    }
+
+    /// Gives away what is pending, to be told uncut.
+    func takePending() -> [UInt8] {
+        let bytes = pending
+        pending = []
+        return bytes
+    }
+
+    /// Tells the frames that lie whole in `bytes`, without copying one.
+    private func tell(_ connection: Connection, _ bytes: Span<UInt8>, from start: Int) -> (Int, Stop) {
+        var position = start
+        while position < bytes.count {
+            // Read anew for each frame, since the callback may have set another.
+            guard let framer, framesLeft > 0, connection.tellsFrames else { return (position, .held) }
+            do throws(IOError) {
+                let end = try framer.tell(connection, bytes, from: position)
+                if end == 0 { return (position, .needMore) }
+                position = end
+                framesLeft &-= 1
+            } catch {
+                return (position, .failed(error))
+            }
+        }
+        return (position, .needMore)
+    }
+
+    /// Lays as much of `bytes` behind the frame that was cut as it lacks, and tells it.
+    ///
+    /// Returns how much of `bytes` was taken. With `.needMore`, `pending` is empty or all of `bytes` is in it.
+    private func complete(_ connection: Connection, _ bytes: Span<UInt8>) -> (Int, Stop) {
+        // Out of `pending`, which the callback may come back to.
+        var begun = takePending()
+        var position = 0
+        while !begun.isEmpty, position < bytes.count, let framer {
+            do throws(IOError) {
+                let next = try framer.shortfall(begun.span, bytes.extracting(droppingFirst: position))
+                begun.append(copying: bytes.extracting(position..<position + next.count))
+                position += next.count
+                guard next.mayBeWhole else { continue }
+                let end = try framer.tell(connection, begun.span, from: 0)
+                guard end > 0 else { continue }
+                framesLeft &-= 1
+                // What is behind the frame came from `bytes`, and is told from there.
+                position -= begun.count - end
+                begun.removeAll(keepingCapacity: begun.capacity <= Self.largestKept)
+            } catch {
+                return (position, .failed(error))
+            }
+        }
+        pending = begun
+        return (position, connection.tellsFrames && framer != nil ? .needMore : .held)
+    }
+
+    /// Memory of a cut frame that is kept for the next one.
+    private static let largestKept = 4096
+
+    private func stopped(_ connection: Connection, _ stop: Stop, rest: Span<UInt8>) {
+        switch stop {
+        case .needMore:
+            pending.append(copying: rest)
+        case .held:
+            guard !connection.isDoneReading else { return pending = [] }
+            pending.append(copying: rest)
+            if !pending.isEmpty { connection.holdFrames() }
+        case .failed(let error):
+            pending = []
+            connection.frameFailed(error)
+        }
+    }
+}
