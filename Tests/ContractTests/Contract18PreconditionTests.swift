@@ -54,6 +54,24 @@ struct `Contract 18: preconditions` {
     }
 
     @Test(arguments: Engine.allCases)
+    func `a frame without a byte, and a limit of none`(engine: Engine) async {
+        let endless = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { [engine] in
+            let stage = try Stage(engine) { connection in connection.onFrames(limit: 10) { _, _ in .frame } }
+            try stage.run { port in
+                let client = try PlainClient(port: port)
+                try client.send("x")
+                _ = try client.receiveUntilOver()
+            }
+        }
+        expectSentence(endless, "onFrames", "nothing was read")
+        let limit = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { [engine] in
+            let stage = try Stage(engine) { connection in connection.onLines(limit: 0) { _, _ in } }
+            try stage.run { port in _ = try PlainClient(port: port).receiveUntilOver() }
+        }
+        expectSentence(limit, "limit", "not 0")
+    }
+
+    @Test(arguments: Engine.allCases)
     func `a negative time to drain, with clients or without`(engine: Engine) async {
         let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { [engine] in
             let stage = try Stage(engine)

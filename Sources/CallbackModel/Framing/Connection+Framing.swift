@@ -72,7 +72,7 @@ extension Connection {
     private static let largestFrame = 1 << 30
 
     private static func checked(_ limit: Int) -> Int {
-        precondition((1...largestFrame).contains(limit), "a frame's limit is 1 to 1 GiB, not \(limit)")
+        require((1...largestFrame).contains(limit), "a frame's limit is 1 to 1 GiB, not \(limit)")
         return limit
     }
 

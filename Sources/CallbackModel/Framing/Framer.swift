@@ -13,13 +13,13 @@ class Framer {
     ///
     /// Returns the position behind it; 0 while it is not whole, and then it was not told.
     func tell(_ connection: Connection, _ bytes: Span<UInt8>, from position: Int) throws(IOError) -> Int {
-        preconditionFailure("a framer must override this")
+        trap("a framer must override this")
     }
 
     /// How many bytes of `next` to lay behind `begun`, which are the beginning of a frame, before it is looked at again.
     /// At least one, and no more than the frame lacks as far as that is known.
     func shortfall(_ begun: Span<UInt8>, _ next: Span<UInt8>) throws(IOError) -> Shortfall {
-        preconditionFailure("a framer must override this")
+        trap("a framer must override this")
     }
 
     struct Shortfall {
@@ -125,7 +125,7 @@ final class ParsedFramer: Framer {
             if rest.count >= limit { throw tooLong }
             return 0
         case .frame:
-            precondition(reader.position > 0, "onFrames: a frame of which nothing was read")
+            require(reader.position > 0, "onFrames: a frame of which nothing was read")
             return position + reader.position
         }
     }
