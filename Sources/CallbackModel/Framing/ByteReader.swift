@@ -1,8 +1,8 @@
 /// Reads integers, bytes and text from the front of bytes that somebody else has lent.
 ///
-/// Each call returns `nil` when fewer bytes are left than it needs, and then has moved nothing. Integers are big-endian,
-/// the order of most protocols (RFC 1700, "Data Notations"), unless asked otherwise. What it lends lives as long as the
-/// bytes it was made of.
+/// Each call returns `nil` when fewer bytes are left than it needs, and then has moved nothing. Integers are
+/// big-endian, the order of most protocols (RFC 1700, "Data Notations"), unless asked otherwise. What it lends lives as
+/// long as the bytes it was made of.
 ///
 /// ```swift
 /// var reader = ByteReader(bytes)
@@ -53,7 +53,7 @@ public struct ByteReader: ~Escapable {
         return unsafe bytes.withUnsafeBytes { unsafe $0.loadUnaligned(fromByteOffset: start, as: type) }
     }
 
-    /// The next integer of variable length, seven bits a byte and the lowest first, as MQTT and Protocol Buffers have it.
+    /// The next integer of variable length, seven bits a byte and the lowest first (MQTT, Protocol Buffers).
     ///
     /// - Parameter maxByteCount: How many bytes it may have, 1 to 10: 4 in MQTT.
     /// - Throws: EOVERFLOW when it goes on behind `maxByteCount` bytes, or is more than 64 bits hold. Nothing is moved.

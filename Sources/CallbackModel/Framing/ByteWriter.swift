@@ -43,7 +43,7 @@ public struct ByteWriter: Sendable {
         unsafe bytes.append(contentsOf: digits)
     }
 
-    /// Adds `value` with a variable length, seven bits a byte and the lowest first, as MQTT and Protocol Buffers have it.
+    /// Adds `value` with a variable length, seven bits a byte and the lowest first (MQTT, Protocol Buffers).
     public mutating func varint(_ value: UInt64) {
         var rest = value
         while rest >= 0x80 {

@@ -16,8 +16,8 @@ class Framer {
         trap("a framer must override this")
     }
 
-    /// How many bytes of `next` to lay behind `begun`, which are the beginning of a frame, before it is looked at again.
-    /// At least one, and no more than the frame lacks as far as that is known.
+    /// How many bytes of `next` to lay behind `begun`, the beginning of a frame, before it is looked at again. At least
+    /// one, and no more than the frame lacks as far as that is known.
     func shortfall(_ begun: Span<UInt8>, _ next: Span<UInt8>) throws(IOError) -> Shortfall {
         trap("a framer must override this")
     }
