@@ -31,6 +31,9 @@ struct ParityCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Play the sequence of calls in this file, as a fuzzer writes it.", valueName: "path"))
     var misuseFile: String?
 
+    @Flag(help: "Resolve \(HostComparison.cases.count) hosts, odd ones among them, on every engine instead.")
+    var hosts = false
+
     @Option(help: ArgumentHelp("The seed of the first random scenario or sequence.", valueName: "s"))
     var seed: UInt64 = 1
 
@@ -74,6 +77,8 @@ struct ParityCommand: ParsableCommand {
         if let plan, FaultPlan(hard: plan) == nil {
             throw ValidationError("\"\(plan)\" is no plan such as \"hard call=write errno=ENOMEM at=3 for-ever\"")
         }
+        let modes = [random != nil, misuse != nil, misuseFile != nil, faults != nil, !scenario.isEmpty]
+        if hosts, modes.contains(true) || json { throw ValidationError("--hosts goes with --engine alone") }
         if faults != nil, json { throw ValidationError("--faults prints no JSON") }
     }
 
@@ -88,6 +93,8 @@ struct ParityCommand: ParsableCommand {
                 MisuseRun(participants: participants).run(count: misuse, seed: seed)
             } else if let misuseFile {
                 MisuseRun(participants: participants).run(file: misuseFile)
+            } else if hosts {
+                HostsRun(participants: participants).run()
             } else if let random {
                 RandomRun(count: random, seed: seed, participants: participants, isJSON: json).run()
             } else {

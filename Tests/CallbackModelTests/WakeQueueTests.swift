@@ -109,7 +109,8 @@ struct `Wake queue` {
                 }
             }
         }
-        while counts.wakes.load(ordering: .relaxed) < 100 {
+        // Threads that have given all before that will wake it no more.
+        while counts.wakes.load(ordering: .relaxed) < 100, threads.contains(where: { !$0.isFinished }) {
             var batch = queue.takeAll()
             while let body = batch.next() { body() }
         }

@@ -48,9 +48,27 @@ struct `The parity command` {
         #expect(try child.waitForExit() == .exited(0))
     }
 
+    @Test func `resolves two hundred hosts on every engine`() throws {
+        #expect(HostComparison.cases.count == 200)
+        #expect(Set(HostComparison.cases.map { Array($0.host.utf8) }).count == HostComparison.cases.count, "each once")
+        let child = try start("--hosts")
+        let line = try child.readLine(timeLimit: .seconds(120))
+        #expect(line.hasPrefix("\(HostComparison.cases.count) hosts on 4 engines, 0 with a divergence, in "))
+        #expect(try child.waitForExit() == .exited(0))
+    }
+
+    @Test func `shows a host that comes to something else, on every engine`() throws {
+        let cases = [HostCase("127.0.0.1", .number("127.0.0.2:7")), HostCase("::1", .number("[::1]:7"))]
+        let participants = [Engine.libuv, .select].map { Participant($0) }
+        let differences = try HostComparison.run(cases, on: participants)
+        #expect(differences.map(\.host) == ["127.0.0.1"] && differences.first?.expected == "127.0.0.2:7")
+        #expect(differences.first?.outcomes.map(\.participant) == ["libuv", "select"])
+        #expect(differences.first?.outcomes.map(\.outcome) == ["127.0.0.1:7", "127.0.0.1:7"])
+    }
+
     @Test(arguments: [
-        ["--scenario", "no_such"], ["--engine", "kqueue"], ["--random", "0"], ["--random", "many"], ["--seed", "-1"],
-        ["--no-such-option"],
+        ["--hosts", "--random", "3"], ["--hosts", "--json"], ["--scenario", "no_such"], ["--engine", "kqueue"],
+        ["--random", "0"], ["--random", "many"], ["--seed", "-1"], ["--no-such-option"],
     ])
     func `ends with 64 for bad arguments`(arguments: [String]) throws {
         let child = try ChildProcess(try ChildProcess.pathOfBuiltProduct("parity"), arguments)

@@ -20,6 +20,14 @@ extension Scenario {
                 "a long path: ENAMETOOLONG", "no address: EINVAL", "an empty host: EINVAL",
             ]),
         Scenario(
+            "what_a_host_may_be", source: "RFC 1123, section 2.1; URL standard, \"ends in a number\"", clauses: [18],
+            handler: .program(hosts),
+            notes: [
+                "an address in brackets: EINVAL", "a short number: EINVAL", "a number in base 16: EINVAL",
+                "an empty label: EINVAL", "a label of 64: EINVAL", "a hyphen at an end: EINVAL", "a blank: EINVAL",
+                "letters with marks: EINVAL", "a full-width dot: EINVAL", "127.0.0.1:1", "[::1]:2",
+            ]),
+        Scenario(
             "tcp_bind_or_listen_error_after_close", source: "libuv documentation, uv_close; contract, clause 8",
             clauses: [8, 18], handler: .program(listenAfterClose), notes: ["closed", "bound again", "closed again"]),
         Scenario(
@@ -93,6 +101,28 @@ extension Scenario {
         }
         attempt("no address") { () throws(IOError) in _ = try SocketAddress.ipv4("127.0.0.256", port: 1) }
         attempt("an empty host") { () throws(IOError) in try stage.loop.resolve(host: "", port: 1) { _ in } }
+    }
+
+    private static func hosts(_ stage: Stage) throws(IOError) {
+        let refused = [
+            ("an address in brackets", "[::1]"), ("a short number", "127.1"), ("a number in base 16", "0x7f000001"),
+            ("an empty label", "a..b"), ("a label of 64", String(repeating: "a", count: 64)),
+            ("a hyphen at an end", "a-.b"), ("a blank", "a b"), ("letters with marks", "b\u{fc}cher.example"),
+            ("a full-width dot", "a\u{ff0e}b"),
+        ]
+        for (what, host) in refused {
+            do throws(IOError) {
+                try stage.loop.resolve(host: host, port: 1) { _ in }
+                stage.note("\(what): taken")
+            } catch {
+                stage.note("\(what): \(error.name)")
+            }
+        }
+        for (port, host) in [(1, "127.0.0.1"), (2, "::1")] {
+            try stage.loop.resolve(host: host, port: port) { [unowned stage] answer in
+                stage.note((try? answer.get().first?.description) ?? "not found")
+            }
+        }
     }
 
     private static func listenAfterClose(_ stage: Stage) throws(IOError) {
