@@ -15,7 +15,7 @@ internal import Glibc
 /// It sends nothing itself: `LoopCore` takes the runs out and hands them over. A struct in it, not a class: a message
 /// would otherwise touch a retain count twice.
 @safe struct WriteBatch {
-    /// 64 KiB, as the read buffer has unless asked otherwise: what one read brought can be answered in one piece.
+    /// 64 KiB: four of the largest pieces that belong here. What one read brought and is passed on as it is needs no room.
     static let capacity = 64 * 1024
 
     /// Larger pieces go straight to the kernel: copying 16 KiB costs about what the saved system call does.

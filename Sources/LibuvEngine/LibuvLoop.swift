@@ -18,7 +18,8 @@ internal import LinuxSockets
     private var signals: LibuvSignals?
     private var turns: UInt64 = 0
     /// One for the whole loop: libuv reads into it and calls back before the next read.
-    private let readBuffer: UnsafeMutablePointer<uv_buf_t>
+    private let readBuffer: UnsafeMutablePointer<ReadBuffer>
+    private let countsTurns: Bool
 
     /// A loop with nothing in it. Throws EMFILE, ENFILE or ENOMEM: waiting costs libuv a few descriptors.
     package init(options: EventLoop.Options) throws(IOError) {
@@ -31,18 +32,20 @@ internal import LinuxSockets
             unsafe loop.deallocate()
             throw IOError(uv: status, call: "uv_loop_init")
         }
-        let size = options.readBufferSize
-        let memory = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 64)
+        countsTurns = options.collectsMetrics
+        unsafe turnHandle = .allocate(capacity: 1)
+        unsafe uv_prepare_init(loop, turnHandle)
+        unsafe turnHandle.setReferenced(false)
         unsafe readBuffer = .allocate(capacity: 1)
-        unsafe readBuffer.initialize(to: uv_buf_t(base: memory.bindMemory(to: CChar.self, capacity: size), len: size))
+        unsafe readBuffer.initialize(
+            to: ReadBuffer(
+                size: options.readBufferSize, readsPerTurn: options.readsPerTurn, turnHandle: turnHandle))
         // The allocation callback finds the buffer here, without a look at any object of ours.
         unsafe loop.pointee.data = UnsafeMutableRawPointer(readBuffer)
         unsafe putOffHandle = .allocate(capacity: 1)
         unsafe uv_idle_init(loop, putOffHandle)
         // What was put off keeps the loop by `hold`, or, a timer without a reference, not at all.
         unsafe putOffHandle.setReferenced(false)
-        unsafe turnHandle = .allocate(capacity: 1)
-        unsafe uv_prepare_init(loop, turnHandle)
         unsafe wakeHandle = .allocate(capacity: 1)
         // It cannot fail: the loop has a descriptor for such handles since uv_loop_init.
         unsafe uv_async_init(loop, wakeHandle) { handle in
@@ -54,8 +57,9 @@ internal import LinuxSockets
         super.init()
         unsafe wakeHandle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
         unsafe putOffHandle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
-        if options.collectsMetrics {
-            countTurns()
+        unsafe turnHandle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
+        if countsTurns {
+            unsafe uv_prepare_start(turnHandle, Self.turnBegan)
             unsafe callbackserver_uv_measure_idle_time(loop)
         }
     }
@@ -94,13 +98,15 @@ internal import LinuxSockets
     }
 
     /// A prepare handle is called once a turn, right before libuv waits.
-    private func countTurns() {
-        unsafe turnHandle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
-        unsafe turnHandle.setReferenced(false)
-        unsafe uv_prepare_start(turnHandle) { handle in
-            guard let handle = unsafe handle else { return }
-            unsafe Unmanaged<LibuvLoop>.fromOpaque(handle.pointee.data).takeUnretainedValue().turns += 1
-        }
+    static let turnBegan: uv_prepare_cb = { handle in
+        guard let handle = unsafe handle else { return }
+        unsafe Unmanaged<LibuvLoop>.fromOpaque(handle.pointee.data).takeUnretainedValue().turnBegan()
+    }
+
+    private func turnBegan() {
+        turns += 1
+        unsafe readBuffer.pointee.turnBegan()
+        if !countsTurns { unsafe uv_prepare_stop(turnHandle) }
     }
 
     package override var cachedMilliseconds: UInt64 {
@@ -130,7 +136,7 @@ internal import LinuxSockets
         let status = unsafe uv_loop_close(loop)
         require(status == 0, "uv_loop_close: a handle was never closed")
         unsafe loop.deallocate()
-        unsafe UnsafeMutableRawPointer(readBuffer.pointee.base).deallocate()
+        unsafe readBuffer.pointee.deallocate()
         unsafe readBuffer.deallocate()
     }
 

@@ -11,11 +11,14 @@ internal import LinuxSockets
 @safe final class LibuvStream: StreamDriver {
     private var handle: UnsafeMutablePointer<uv_stream_t>?
     private var socket: Int32
+    /// `ReadBuffer.mostUncounted`, beside the descriptor, where it takes no room of its own.
+    fileprivate let mostUncounted: UInt32
     private var pending: PendingWrites? { didSet { updateMustQueue() } }
     private var output = Output.open { didSet { updateMustQueue() } }
     private var isConnecting = false { didSet { updateMustQueue() } }
     /// Whether `send` may not call the kernel: the three states above in one, for the path of every message.
     private var mustQueue = false
+    private var isReading = false
 
     private func updateMustQueue() {
         mustQueue = pending != nil || output != .open || isConnecting
@@ -51,6 +54,7 @@ internal import LinuxSockets
             unsafe handle = UnsafeMutableRawPointer(tcp).assumingMemoryBound(to: uv_stream_t.self)
         }
         self.socket = number
+        unsafe mostUncounted = readBuffer(of: loop).pointee.mostUncounted
         super.init()
         // Retain 1, released in the close callback: libuv's callbacks find this object through `data`.
         unsafe handle!.pointee.data = Unmanaged.passRetained(self).toOpaque()
@@ -142,31 +146,50 @@ internal import LinuxSockets
 
     override func startReading() {
         guard let handle = unsafe handle else { return }
+        isReading = true
         let status = unsafe uv_read_start(handle, lendBuffer, didRead)
         if status != 0 { readFailed(IOError(uv: status, call: "read")) }
     }
 
     override func stopReading() {
         guard let handle = unsafe handle else { return }
+        isReading = false
         unsafe uv_read_stop(handle)
+    }
+
+    /// A read has filled the buffer: libuv reads on, unless the stream has had its turn (contract clause 14).
+    fileprivate func filledBuffer(_ base: UnsafeMutablePointer<CChar>?, _ count: Int) {
+        unsafe deliver(self, base, count)
+        guard let handle = unsafe handle, isReading else { return }
+        unsafe readBuffer(of: handle.pointee.loop).pointee.wasFilled(by: handle)
     }
 
     fileprivate func readEnded(_ count: Int) {
         switch Int32(count) {
         // Nothing was there after all: EAGAIN (libuv documentation, uv_read_cb).
         case 0: return
+        case UV_ENOBUFS.rawValue where endedTurn(): return
         case UV_EOF.rawValue: confirmEnd()
         default: readFailed(IOError(uv: CInt(count), call: "read"))
         }
+    }
+
+    /// Whether it was not read since it has had its turn, rather than for want of the kernel's memory.
+    private func endedTurn() -> Bool {
+        guard let handle = unsafe handle, case let buffer = unsafe readBuffer(of: handle.pointee.loop),
+            unsafe buffer.pointee.isTurnOver
+        else { return false }
+        unsafe buffer.pointee.lendAgain()
+        return true
     }
 
     /// libuv tells the end after any short read that came with POLLHUP, without a read that gave 0. A reset would
     /// pass for a proper end, and bytes behind an urgent one would be lost; so the kernel is asked itself.
     private func confirmEnd() {
         guard let handle = unsafe handle else { return }
-        let buffer = unsafe readBuffer(of: handle.pointee.loop)
-        var count = unsafe recv(socket, buffer.base, buffer.len, 0)
-        while count < 0, errno == EINTR { count = unsafe recv(socket, buffer.base, buffer.len, 0) }
+        let buffer = unsafe readBuffer(of: handle.pointee.loop).pointee.whole
+        var count = unsafe recv(socket, buffer.baseAddress, buffer.count, 0)
+        while count < 0, errno == EINTR { count = unsafe recv(socket, buffer.baseAddress, buffer.count, 0) }
         if count == 0 {
             return isLost ? readFailed(IOError(call: "recv", errno: lossError(of: socket))) : reachedEnd()
         }
@@ -174,7 +197,7 @@ internal import LinuxSockets
         // Before the bytes are delivered, since their receiver may stop reading again.
         startReading()
         guard count > 0 else { return }
-        unsafe deliver(self, buffer.base, count)
+        unsafe deliver(self, buffer.baseAddress?.assumingMemoryBound(to: CChar.self), count)
     }
 
     /// Whether the end that a read has found is none: a write in libuv's hands has met a reset, which the kernel tells
@@ -342,15 +365,15 @@ internal import LinuxSockets
 
 /// `LibuvLoop` has it in `data`.
 @inline(__always)
-private func readBuffer(of loop: UnsafeMutablePointer<uv_loop_t>?) -> uv_buf_t {
-    unsafe loop.unsafelyUnwrapped.pointee.data.unsafelyUnwrapped.assumingMemoryBound(to: uv_buf_t.self).pointee
+private func readBuffer(of loop: UnsafeMutablePointer<uv_loop_t>?) -> UnsafeMutablePointer<ReadBuffer> {
+    unsafe loop.unsafelyUnwrapped.pointee.data.unsafelyUnwrapped.assumingMemoryBound(to: ReadBuffer.self)
 }
 
 @inline(__always)
 private func lendBuffer(
     _ handle: UnsafeMutablePointer<uv_handle_t>?, _: Int, _ buffer: UnsafeMutablePointer<uv_buf_t>?
 ) {
-    unsafe buffer.unsafelyUnwrapped.initialize(to: readBuffer(of: handle.unsafelyUnwrapped.pointee.loop))
+    unsafe buffer.unsafelyUnwrapped.initialize(to: readBuffer(of: handle.unsafelyUnwrapped.pointee.loop).pointee.lent)
 }
 
 /// libuv never passes NULL here; a check would be a handful of instructions for each message.
@@ -360,7 +383,10 @@ private func didRead(
 ) {
     let data = unsafe handle.unsafelyUnwrapped.pointee.data.unsafelyUnwrapped
     unsafe Unmanaged<LibuvStream>.fromOpaque(data)._withUnsafeGuaranteedRef { stream in
-        if count <= 0 { return readEnded(stream, count) }
+        // One comparison for both: what is no data, being 0 or negative, and what has filled the buffer.
+        if UInt32(truncatingIfNeeded: count &- 1) >= stream.mostUncounted {
+            return unsafe readRarely(stream, count, buffer)
+        }
         unsafe deliver(stream, buffer.unsafelyUnwrapped.pointee.base, count)
     }
 }
@@ -373,6 +399,7 @@ private func deliver(_ stream: LibuvStream, _ base: UnsafeMutablePointer<CChar>?
 
 /// A function, so that `didRead` calls no method: for one it would save a register before every message.
 @inline(never)
-private func readEnded(_ stream: LibuvStream, _ count: Int) {
-    stream.readEnded(count)
+private func readRarely(_ stream: LibuvStream, _ count: Int, _ buffer: UnsafePointer<uv_buf_t>?) {
+    if count <= 0 { return stream.readEnded(count) }
+    unsafe stream.filledBuffer(buffer.unsafelyUnwrapped.pointee.base, count)
 }

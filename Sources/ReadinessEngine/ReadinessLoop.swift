@@ -18,6 +18,8 @@ package enum PollerKind: Sendable {
     /// One for all connections, since only one is read at a time.
     let readBuffer: UnsafeMutableRawPointer
     let readBufferSize: Int
+    /// At most so many reads that fill it are one connection's turn.
+    let readsPerTurn: Int
     // Unchecked, since every turn looks at them: no access lasts while a callback or another method runs.
     @safe @exclusivity(unchecked) var timers = TimerQueue()
     @safe @exclusivity(unchecked) private var sources = SourceTable()
@@ -75,6 +77,7 @@ package enum PollerKind: Sendable {
         }
         if options.collectsMetrics { attention.insert(.measured) }
         readBufferSize = options.readBufferSize
+        readsPerTurn = options.readsPerTurn
         unsafe readBuffer = .allocate(byteCount: readBufferSize, alignment: 64)
         super.init()
         do throws(IOError) {

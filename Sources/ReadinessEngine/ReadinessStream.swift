@@ -4,8 +4,6 @@ internal import LinuxSockets
 
 /// A connected socket: read when the kernel says so, written at once while nothing is queued.
 @safe final class ReadinessStream: StreamDriver {
-    /// At most so many reads a turn, so that a flooding peer cannot starve quiet ones (contract clause 14).
-    private static let readsPerTurn = 32
     /// At most so many sends a turn, for a peer that reads as fast as we send.
     private static let sendsPerTurn = 32
 
@@ -146,14 +144,16 @@ internal import LinuxSockets
     private func read() {
         let size = loop.readBufferSize
         let buffer = unsafe loop.readBuffer
-        for _ in 0..<Self.readsPerTurn {
+        var reads = 0
+        repeat {
             let count = unsafe Kernel.receive(token.descriptor, buffer, size)
             guard count > 0 else { return readEnded(count) }
             received(unsafe Span(_unsafeStart: buffer.assumingMemoryBound(to: UInt8.self), count: count))
             // Most likely nothing is left, and asking would be a system call for nothing; what comes after all
             // is reported by the next wait.
             if count < size || !interest.contains(.readable) { return }
-        }
+            reads &+= 1
+        } while reads < loop.readsPerTurn
     }
 
     @inline(never)

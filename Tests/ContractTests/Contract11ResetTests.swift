@@ -7,10 +7,10 @@ import Testing
 /// tcp_reset in net/ipv4).
 @Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 11: reset` {
-    /// Around the 64 KiB that one read brings, below the window that a new connection has (tcp(7), tcp_rmem).
+    /// Around the 256 KiB that one read brings, below the window that a new connection has (tcp(7), tcp_rmem).
     static let sizesInOneTurn = [1, 100, 65_535]
     /// From one byte to several read buffers.
-    static let sizes = [1, 100, 65_535, 65_536, 65_537, 131_072, 400_000]
+    static let sizes = [1, 100, 65_536, 131_072, 262_143, 262_144, 262_145, 400_000]
 
     @Test(arguments: Engine.allCases, sizesInOneTurn)
     func `data and RST that one turn finds are told in this order`(engine: Engine, size: Int) throws {

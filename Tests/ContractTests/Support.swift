@@ -17,9 +17,10 @@ final class Stage {
 
     /// A listener on 127.0.0.1 with a port of the kernel's choice, and `serve` for each client.
     init(
-        _ engine: Engine, options: Listener.Options = .init(), serve: @escaping (Connection) -> Void = { _ in }
+        _ engine: Engine, loop loopOptions: EventLoop.Options = .init(), options: Listener.Options = .init(),
+        serve: @escaping (Connection) -> Void = { _ in }
     ) throws {
-        loop = try EventLoop(engine: engine)
+        loop = try EventLoop(engine: engine, options: loopOptions)
         listener = try loop.listen(
             on: .ipv4("127.0.0.1", port: 0), options: options, onConnection: serve)
     }

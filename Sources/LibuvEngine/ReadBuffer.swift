@@ -1,0 +1,68 @@
+internal import CLibuv
+
+/// What all streams of a loop read into, one after the other, and how often one has filled it in this turn.
+///
+/// The loop's `data` points here, so that the allocation callback finds it without a look at any object.
+@safe struct ReadBuffer {
+    /// What libuv is lent. Its length is 0 for the one allocation that ends a stream's turn.
+    private(set) var lent: uv_buf_t
+    private let size: Int
+    /// So many reads that fill the buffer are a stream's turn.
+    private let readsPerTurn: Int
+    private var fullReads = 0
+    /// Whose reads are counted.
+    private var reader: UnsafeMutablePointer<uv_stream_t>?
+    /// Tells when a turn of the loop begins, from the first read on that fills the buffer.
+    private let turnHandle: UnsafeMutablePointer<uv_prepare_t>
+
+    /// 32: libuv itself goes on to the next stream after so many (`uv__read`).
+    private static let readsOfLibuv = 32
+
+    init(size: Int, readsPerTurn: Int, turnHandle: UnsafeMutablePointer<uv_prepare_t>) {
+        unsafe self.turnHandle = turnHandle
+        let memory = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 64)
+        unsafe lent = uv_buf_t(base: memory.bindMemory(to: CChar.self, capacity: size), len: size)
+        self.size = size
+        self.readsPerTurn = readsPerTurn
+    }
+
+    func deallocate() {
+        unsafe UnsafeMutableRawPointer(lent.base).deallocate()
+    }
+
+    /// All of it, also where libuv is lent nothing.
+    var whole: UnsafeMutableRawBufferPointer {
+        unsafe UnsafeMutableRawBufferPointer(start: lent.base, count: size)
+    }
+
+    /// A read of more bytes than this has filled the buffer, and is to be counted.
+    var mostUncounted: UInt32 {
+        readsPerTurn < Self.readsOfLibuv ? UInt32(size) - 1 : UInt32(Int32.max)
+    }
+
+    /// Whether nothing is lent, so that the turn of the stream that asks is over.
+    var isTurnOver: Bool { unsafe lent.len == 0 }
+
+    /// `stream` has filled the buffer and goes on reading. Lends it no more if it has had its turn: libuv then leaves
+    /// the rest to the next one (UV_ENOBUFS; libuv documentation, `uv_alloc_cb`).
+    mutating func wasFilled(by stream: UnsafeMutablePointer<uv_stream_t>) {
+        if unsafe stream != reader {
+            if unsafe reader == nil { unsafe uv_prepare_start(turnHandle, LibuvLoop.turnBegan) }
+            unsafe reader = stream
+            fullReads = 0
+        }
+        fullReads += 1
+        if fullReads >= readsPerTurn { unsafe lent.len = 0 }
+    }
+
+    /// The next stream's turn.
+    mutating func lendAgain() {
+        unsafe lent.len = size
+        unsafe reader = nil
+    }
+
+    /// A new turn of the loop.
+    mutating func turnBegan() {
+        unsafe reader = nil
+    }
+}
