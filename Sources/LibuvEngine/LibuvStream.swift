@@ -394,7 +394,9 @@ private func didRead(
 @inline(__always)
 private func deliver(_ stream: LibuvStream, _ base: UnsafeMutablePointer<CChar>?, _ count: Int) {
     let start = unsafe UnsafeRawPointer(base.unsafelyUnwrapped).assumingMemoryBound(to: UInt8.self)
-    stream.received(unsafe Span(_unsafeStart: start, count: count))
+    // Of a buffer, since that makes no check of the count, which the caller has made.
+    let buffer = unsafe UnsafeBufferPointer(start: start, count: count)
+    stream.received(unsafe Span(_unsafeElements: buffer))
 }
 
 /// A function, so that `didRead` calls no method: for one it would save a register before every message.
