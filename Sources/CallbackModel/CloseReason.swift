@@ -15,7 +15,8 @@ public enum CloseReason: Hashable, Sendable {
     case peerReset
     /// A time-out passed, and `onTimeout` did not keep the connection.
     case timedOut(TimeoutKind)
-    /// The loop was over its limits and gave up this connection to stay within them.
+    /// More was queued than ``EventLoop/Options/maxQueuedBytes``, and by this connection most; or the loop was overloaded
+    /// and this queue did not move for 10 seconds.
     case shed
     /// The deadline of ``Listener/drain(within:forcing:_:)`` came first.
     case drainDeadline

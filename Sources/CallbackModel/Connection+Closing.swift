@@ -102,11 +102,12 @@ extension Connection {
     /// Closes the descriptor now; `driverClosed` follows.
     func closeDriver(resetting: Bool = false) {
         guard lifecycle != .closing, lifecycle != .closed else { return }
+        output = .closed
+        // Before the queue changes, which would let a held one read again.
+        input = .closed
         bytesUnsent += UInt64(bufferedByteCount)
         setQueuedByteCount(0)
         core.dropBatch(of: self)
-        output = .closed
-        input = .closed
         lifecycle = .closing
         if resetting { needRare().wasReset = true }
         lastReadAt = core.milliseconds

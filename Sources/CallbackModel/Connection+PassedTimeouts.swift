@@ -48,7 +48,7 @@ extension Connection {
     }
 
     /// A paused connection's input does not count: it is this side that does not read it.
-    private var readsInput: Bool { input == .flowing && !core.isOverloaded }
+    private var readsInput: Bool { input == .flowing }
 
     /// Looks again when the engine has read and written once more.
     private func extend(_ passed: Countdown, toNextTurnAfter now: UInt64) -> Bool {

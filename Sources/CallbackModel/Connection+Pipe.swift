@@ -63,7 +63,7 @@ extension Connection {
     }
 
     private func pauseForPipe() {
-        guard input == .flowing else { return }
+        guard input == .flowing || input == .held else { return }
         pause()
         needRare().pipePause = .full
     }

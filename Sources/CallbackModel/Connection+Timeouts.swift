@@ -53,10 +53,9 @@ extension Connection {
             return earliest
         }
         let starts = rare?.timeoutStarts ?? TimeoutStarts()
-        consider(.idle, times.idle, since: max(lastReadAt, lastWriteAt, starts.idle))
-        if input == .flowing, !core.isOverloaded {
-            consider(.read, times.read, since: max(lastReadAt, starts.read))
-        }
+        // A peer that the loop itself does not read is not silent.
+        if input != .held { consider(.idle, times.idle, since: max(lastReadAt, lastWriteAt, starts.idle)) }
+        if input == .flowing { consider(.read, times.read, since: max(lastReadAt, starts.read)) }
         if queuedByteCount > 0 { consider(.write, times.write, since: max(lastWriteAt, starts.write)) }
         return earliest
     }
@@ -105,6 +104,12 @@ extension Connection {
     /// Reading has begun again: the time before it was not the peer's silence.
     func readTimeoutBegins() {
         if sharedOptions.value.timeouts.read != nil { restartTimeout(.read) }
+    }
+
+    /// The loop has not read it, and the peer's silence counts from now.
+    func silenceBegins() {
+        readTimeoutBegins()
+        if sharedOptions.value.timeouts.idle != nil { restartTimeout(.idle) }
     }
 
     private func restartTimeout(_ kind: TimeoutKind) {

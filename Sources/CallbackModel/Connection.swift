@@ -86,6 +86,8 @@
         var timeoutStarts = TimeoutStarts()
         /// Made when a time-out first passes.
         var passedTimeouts: PassedTimeouts?
+        /// Made when the loop is overloaded.
+        var queueLook: QueueLook?
         /// The race that this connection is an attempt of.
         var race: HostRace?
         /// Since when ``Timeouts/close`` counts, in milliseconds of the loop's clock.
@@ -142,6 +144,8 @@
         case flowing
         /// By ``Connection/pause()``.
         case paused
+        /// By an overloaded loop: more than its share is queued.
+        case held
         /// `onEnd` has run.
         case ended
         case closed
@@ -252,16 +256,16 @@
         if lifecycle == .starting { lifecycle = .open }
         // A write in the user's first callback may have met a reset: what came before it is still read.
         guard isReadable else { return }
-        if input == .flowing, !core.isOverloaded { beginReading() }
+        if input == .flowing { beginReading() }
         if input == .paused { core.watchPaused() }
         timeoutsChanged()
     }
 
     /// The driver's queue holds so many bytes now.
     func setQueuedByteCount(_ count: Int) {
-        let change = count - queuedByteCount
+        let old = queuedByteCount
         queuedByteCount = count
-        if change != 0 { core.queuesChanged(by: change) }
+        if count != old { core.queueChanged(of: self, from: old) }
     }
 
     func needRare() -> Rare {
@@ -278,19 +282,26 @@ extension Connection {
     /// Delivers no data until ``resume()``, from the moment this returns. The peer's FIN is not seen meanwhile.
     public func pause() {
         core.assertThread("Connection.pause")
-        guard input == .flowing else { return pausedAgain() }
-        input = .paused
-        driver.stopReading()
-        core.watchPaused()
+        switch input {
+        case .flowing:
+            input = .paused
+            driver.stopReading()
+            core.watchPaused()
+        case .held:
+            input = .paused
+            silenceBegins()
+            timeoutsChanged()
+        case .paused, .ended, .closed: pausedAgain()
+        }
     }
 
     /// Delivers data again after ``pause()``.
     public func resume() {
         core.assertThread("Connection.resume")
         guard input == .paused, !isHeldByPipe() else { return }
-        input = .flowing
+        input = core.isAboveShare(self) ? .held : .flowing
         readTimeoutBegins()
-        if isReadable, !core.isOverloaded { beginReading() }
+        if isReadable, input == .flowing { beginReading() }
         timeoutsChanged()
     }
 

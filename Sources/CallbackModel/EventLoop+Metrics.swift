@@ -7,8 +7,12 @@ extension EventLoop {
 
         /// At most so many bytes are queued by all connections of the loop together, from 1 MiB; 1 GiB by default.
         ///
-        /// From three quarters of it on, no connection is read until half of it is left, since most queues grow by
-        /// what is read. Beyond it the connection with the largest queue is reset, with ``CloseReason/shed``.
+        /// From three quarters of it on the loop is overloaded, until half of it is left. Meanwhile a connection that has
+        /// more than its share queued is not read, since most queues grow by what is read, and neither its idle nor its
+        /// read time-out counts. The share is this limit by the number of connections that have anything queued. All
+        /// others are read as ever. A connection whose queue does not move for 10 seconds of an overload is reset, with
+        /// ``CloseReason/shed``, the longest queue first, until the overload is over. Beyond the limit the connection with
+        /// the longest queue is reset at once. ``EventLoop/onOverload`` tells.
         public var maxQueuedBytes = 1 << 30
 
         /// What one read can bring, in bytes, from 1 KiB to 16 MiB; 256 KiB by default.
@@ -80,6 +84,8 @@ extension EventLoop {
         case shed
         /// ``Listener/onError``.
         case error
+        /// ``EventLoop/onOverload``.
+        case overload
         /// The end of ``Listener/drain(within:forcing:_:)``.
         case drained
         /// A timer's.

@@ -1,27 +1,55 @@
 // What the loop watches over all its connections.
 
 extension LoopCore {
-    /// The queue of a connection has changed by so many bytes.
-    func queuesChanged(by change: Int) {
-        queuedByteCount += change
-        if change > 0 {
-            if queuedByteCount > maxQueuedBytes / 4 * 3, !isOverloaded { stopReadingAll() }
-            if queuedByteCount > maxQueuedBytes { shed() }
-        } else if isOverloaded, queuedByteCount <= maxQueuedBytes / 2 {
-            isOverloaded = false
-            connections.forEach { $0.overloadEnded() }
+    /// The queue of `connection` has changed; it held `old` bytes before.
+    func queueChanged(of connection: Connection, from old: Int) {
+        let new = connection.queuedByteCount
+        queuedByteCount += new - old
+        if old == 0 { overload.queueingCount += 1 } else if new == 0 { overload.queueingCount -= 1 }
+        if overload.isOn { connection.updateHold() }
+        if new > old {
+            if queuedByteCount > maxQueuedBytes / 4 * 3, !overload.isOn { overloadBegins() }
+            if queuedByteCount > maxQueuedBytes { shedLargest() }
+        } else if overload.isOn, queuedByteCount <= maxQueuedBytes / 2 {
+            overloadEnds()
         }
     }
 
-    private func stopReadingAll() {
-        isOverloaded = true
-        connections.forEach { $0.overloadBegan() }
-        watchPaused()
+    /// Whether `connection` has more queued than its share of what an overloaded loop may hold.
+    func isAboveShare(_ connection: Connection) -> Bool {
+        overload.isOn && connection.queuedByteCount > maxQueuedBytes / max(1, overload.queueingCount)
     }
 
-    private func shed() {
+    private func overloadBegins() {
+        overload.isOn = true
+        connections.forEach { $0.updateHold() }
+        watchPaused()
+        overloadChanged()
+    }
+
+    private func overloadEnds() {
+        overload.isOn = false
+        // While the loop is let go, nobody is read any more.
+        guard !isShutDown else { return }
+        connections.forEach { $0.overloadEnded() }
+        overloadChanged()
+    }
+
+    /// Too much is queued: the connections with the longest queues go.
+    private func shedLargest() {
         noteProgress()
-        while queuedByteCount > maxQueuedBytes, shedLargestQueue() {}
+        while queuedByteCount > maxQueuedBytes {
+            var largest: Connection?
+            connections.forEach { if $0.queuedByteCount > largest?.queuedByteCount ?? 0 { largest = $0 } }
+            guard let largest else { return }
+            shed(largest)
+        }
+    }
+
+    private func shed(_ connection: Connection) {
+        overload.noteShed()
+        connection.shed()
+        overloadChanged()
     }
 
     /// Of long writes that an engine tells of only when they are done.
@@ -29,16 +57,35 @@ extension LoopCore {
         connections.forEach { $0.noteProgress() }
     }
 
-    private func shedLargestQueue() -> Bool {
-        var largest: Connection?
-        connections.forEach { if $0.queuedByteCount > largest?.queuedByteCount ?? 0 { largest = $0 } }
-        guard let largest else { return false }
-        largest.shed()
-        return true
+    /// Once a second of an overload: who waits, now that the shares have changed, and whose queue has not moved for too
+    /// long. Of these the longest go, until the overload is over.
+    private func lookAtQueues() {
+        noteProgress()
+        guard overload.isOn else { return }
+        var stuck: [Connection] = []
+        connections.forEach { connection in
+            connection.updateHold()
+            if connection.isStuck() { stuck.append(connection) }
+        }
+        stuck.sort { $0.queuedByteCount > $1.queuedByteCount }
+        for connection in stuck where overload.isOn { shed(connection) }
+    }
+
+    /// Puts off what there is to tell: no callback runs inside the call that caused it.
+    func overloadChanged() {
+        if !isShutDown, overload.mustPutOff() { putOff(.overload) }
+    }
+
+    func tellOverload() {
+        for event in overload.takeEvents() {
+            // Each may set another, or none.
+            guard let callback = overload.callback else { return }
+            perform(.overload) { callback(event) }
+        }
     }
 
     /// Looks once a second at the connections that do not read, as long as there are any: the kernel tells nobody
-    /// else that their peer has reset them (contract clause 11: noticed within 2 seconds).
+    /// else that their peer has reset them (contract clause 11: noticed within 2 seconds). And at an overload.
     func watchPaused() {
         guard pauseWatch == nil, !isShutDown else { return }
         let watch = EventLoop.Timer(core: self, interval: .seconds(1), isInternal: true) { [unowned self] _ in
@@ -50,8 +97,8 @@ extension LoopCore {
     }
 
     private func lookAtPaused() {
-        if isOverloaded { noteProgress() }
-        var isAnyPaused = isOverloaded
+        if overload.isOn { lookAtQueues() }
+        var isAnyPaused = overload.isOn
         connections.forEach { connection in
             guard connection.isWatchedForReset else { return }
             isAnyPaused = true
@@ -64,29 +111,9 @@ extension LoopCore {
 }
 
 extension Connection {
-    /// Whether bytes are wanted, could come, and are read.
-    private var reads: Bool { input == .flowing && isReadable }
-
-    func overloadBegan() {
-        if reads { driver.stopReading() }
-    }
-
-    func overloadEnded() {
-        guard reads else { return }
-        readTimeoutBegins()
-        beginReading()
-        timeoutsChanged()
-    }
-
-    /// Its queue was the largest when all together were too much.
-    func shed() {
-        interrupted(by: .shed)
-        closeDriver(resetting: true)
-    }
-
     /// Whether a reset would go unnoticed: it is open, and nothing is read from it.
     var isWatchedForReset: Bool {
-        lifecycle == .open && (input == .paused || input == .ended || core.isOverloaded)
+        lifecycle == .open && (input == .paused || input == .ended || input == .held)
     }
 
     func lookForReset() {

@@ -31,9 +31,8 @@ internal import Glibc
     /// Bytes in the queues of all connections, and what they may be together.
     var queuedByteCount = 0
     let maxQueuedBytes: Int
-    /// Whether nobody is read, so that the queues do not grow by what is read.
-    var isOverloaded = false
-    /// Armed while a connection does not read.
+    var overload = Overload()
+    /// Armed while a connection does not read, or the loop is overloaded.
     var pauseWatch: EventLoop.Timer?
 
     private(set) var isRunning = false
@@ -66,12 +65,14 @@ internal import Glibc
         case number(EventLoop.LookUp)
         /// What other threads asked for before the loop ran.
         case wakes
+        /// What there is to tell of an overload.
+        case overload
 
         var keepsLoop: Bool {
             switch self {
             case .timer(let timer): timer.isReferenced
             case .connection, .closed: false
-            case .number, .wakes: true
+            case .number, .wakes, .overload: true
             }
         }
     }
@@ -171,9 +172,9 @@ internal import Glibc
         // Nearly always one connection has written, the one whose callback it was.
         if batch.hasMore { return flushAll() }
         let run = batch.takeSingle()
-        unsafe run.owner._withUnsafeGuaranteedRef {
-            $0.handOver(unsafe Span(_unsafeStart: run.start, count: run.count))
-        }
+        // A span of a buffer makes no check of the count, which is positive.
+        let bytes = unsafe UnsafeBufferPointer(start: run.start, count: run.count)
+        unsafe run.owner._withUnsafeGuaranteedRef { $0.handOver(unsafe Span(_unsafeElements: bytes)) }
     }
 
     /// Not inlined: its registers would be saved for every message.
@@ -221,6 +222,7 @@ internal import Glibc
             case .closed(let driver): driver.closed()
             case .number(let lookUp): lookUp.answer()
             case .wakes: woken()
+            case .overload: tellOverload()
             case nil: continue
             }
         }
@@ -320,7 +322,10 @@ internal import Glibc
         pauseWatch = nil
         // Before the engine's driver goes, which they still ask for the time.
         for case .closed(let driver)? in deferred { driver.closed() }
-        letGo(of: counts.onSlow) { counts.onSlow = nil }
+        letGo(of: (counts.onSlow, overload.callback)) {
+            counts.onSlow = nil
+            overload.setCallback(nil)
+        }
         for case .number(let lookUp)? in deferred { lookUp.abandon() }
         deferred = []
         lookUps.close()

@@ -202,6 +202,8 @@ private final class SlowCallback {
         }
         listening.maxConnections = 2
         listening.beyondMaxConnections = .refuse
+        var options = options
+        options.maxQueuedBytes = 1 << 20
         scene = try StepStage(engine, loop: options, listening)
     }
 
@@ -217,7 +219,8 @@ private final class SlowCallback {
     /// Brings about the callback; gives what must stay alive meanwhile.
     private func begin(_ kind: EventLoop.CallbackKind) throws -> [PlainClient] {
         switch kind {
-        case .open, .data, .end, .drain, .timeout, .completion, .close, .connection: try beginConnected(kind)
+        case .open, .data, .end, .drain, .timeout, .completion, .close, .connection, .overload:
+            try beginConnected(kind)
         case .shed, .error, .drained: try beginListening(kind)
         case .timer, .signal, .resolved, .executed, .offloaded: try beginAlone(kind)
         }
@@ -293,6 +296,10 @@ private final class SlowCallback {
             }
             connection.options.timeouts.idle = .milliseconds(1)
         case .completion: connection.write("x") { _ in slow.run() }
+        case .overload:
+            scene.loop.onOverload = { _ in slow.run() }
+            // More than the kernel takes.
+            connection.write([UInt8](repeating: 1, count: 32 << 20))
         case .close:
             connection.onClose = { _, _ in slow.run() }
             connection.close()

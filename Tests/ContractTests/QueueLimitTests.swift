@@ -24,42 +24,51 @@ struct `A cap on all queues` {
     }
 
     @Test(arguments: Engine.allCases)
-    func `from three quarters on nobody is read, and from half on everybody again`(engine: Engine) throws {
+    func `from three quarters on whoever is above its share is not read, and from half on everybody`(
+        engine: Engine
+    ) throws {
         let scene = try makeScene(engine)
-        let (full, reader) = try scene.connect(receiveBuffer: 4_096)
         var heard: [String] = []
-        var queuedThen: [Int] = []
         func listen(_ name: String) -> (Connection) -> Void {
-            { connection in
-                connection.onData = { _, _ in
-                    heard.append(name)
-                    queuedThen.append(full.bufferedByteCount)
-                }
-            }
+            { connection in connection.onData = { _, _ in heard.append(name) } }
         }
+        let (above, reader) = try scene.connect(receiveBuffer: 4_096, listen("above"))
+        let (below, belowPeer) = try scene.connect(receiveBuffer: 4_096, listen("below"))
         let (old, oldPeer) = try scene.connect(listen("old"))
         let (resumed, resumedPeer) = try scene.connect(listen("resumed"))
+        let (paused, pausedPeer) = try scene.connect(receiveBuffer: 4_096, listen("paused"))
+        var events: [EventLoop.OverloadEvent] = []
+        scene.loop.onOverload = { events.append($0) }
         resumed.pause()
-        full.fillQueue(to: Self.cap / 4 * 3 - 200_000)
-        try oldPeer.send("x")
-        try scene.loop.run(until: { heard == ["old"] })
-        full.fillQueue(to: Self.cap / 4 * 3 + 1)
+        paused.pause()
+        // The share of each is a third of the cap.
+        below.fillQueue(to: 100_000)
+        paused.fillQueue(to: Self.cap / 8 * 3)
+        above.fillQueue(to: Self.cap / 8 * 3 - 200_000)
+        try scene.settle()
+        #expect(events == [], "up to three quarters")
+        above.fillQueue(to: Self.cap / 8 * 3)
         let (new, newPeer) = try scene.connect(listen("new"))
         resumed.resume()
-        for (connection, peer) in [(old, oldPeer), (resumed, resumedPeer), (new, newPeer)] {
+        paused.resume()
+        let everybody = [
+            (above, reader), (below, belowPeer), (old, oldPeer), (resumed, resumedPeer), (new, newPeer),
+            (paused, pausedPeer),
+        ]
+        for (connection, peer) in everybody {
             try peer.send("x")
             waitForInput(connection.descriptor, atLeast: 1)
         }
         try scene.settle()
-        #expect(heard == ["old"], "over three quarters")
-        queuedThen = []
-        // Less than half is left, but the queue is not empty: the reader stops there.
-        let queued = full.bufferedByteCount
-        try scene.run { _ = try reader.receive(exactly: Self.cap / 3) }
-        try scene.loop.run(until: { heard.count == 4 })
-        #expect(heard.sorted() == ["new", "old", "old", "resumed"])
-        #expect(queuedThen.allSatisfy { $0 <= Self.cap / 2 && $0 > 0 }, "\(queuedThen) of \(queued)")
-        #expect(scene.reason(of: full) == nil)
+        #expect(heard.sorted() == ["below", "new", "old", "resumed"], "over three quarters")
+        #expect(events == [.began])
+        // Less than half is left, but the queues are not empty: the readers stop there.
+        try scene.run { _ = try reader.receive(exactly: Self.cap / 4) }
+        try scene.run { _ = try pausedPeer.receive(exactly: Self.cap / 8) }
+        try scene.loop.run(until: { events.count == 2 && heard.count == 6 })
+        #expect(Set(heard.suffix(2)) == ["above", "paused"])
+        #expect(events == [.began, .ended])
+        for (connection, _) in everybody { #expect(scene.reason(of: connection) == nil) }
     }
 
     @Test(arguments: Engine.allCases)
@@ -145,20 +154,23 @@ struct `A cap on all queues` {
             try scene.runUntilClosed(connection)
         }
         // The listener is closed by the drain; this loop must still hold as much as in the beginning.
-        let listener = try scene.loop.listen(options: .connections { $0.sendBufferSize = 4_096 }) { connection in
-            connection.fillQueue(to: Self.cap - 300_000)
-            connection.onData = { connection, _ in connection.reset() }
-        }
-        let port = listener.port
-        let client = try PlainClient(port: port, receiveBuffer: 4_096)
-        try scene.loop.run(until: { listener.connectionCount == 1 })
-        try client.send("not read: this queue alone is over three quarters")
+        var events: [EventLoop.OverloadEvent] = []
+        scene.loop.onOverload = { events.append($0) }
+        var accepted: Connection?
+        let listener = try scene.loop.listen(options: .connections { $0.sendBufferSize = 4_096 }) { accepted = $0 }
+        let client = try PlainClient(port: listener.port, receiveBuffer: 4_096)
+        try scene.loop.run(until: { accepted != nil })
+        let connection = try #require(accepted)
+        connection.fillQueue(to: Self.cap / 4 * 3)
         try scene.settle()
-        #expect(listener.connectionCount == 1)
-        // At half of the cap it is read, and resets.
-        let received = try scene.run { try client.receiveUntilOver() }
-        #expect(received.ending == .reset && received.bytes.count >= Self.cap / 2 - 300_000)
-        #expect(listener.connectionCount == 0)
+        #expect(events == [])
+        connection.write("x")
+        try scene.settle()
+        #expect(events == [.began])
+        connection.reset()
+        try scene.settle()
+        #expect(events == [.began, .ended])
+        client.close()
     }
 
     private func act(_ ending: Ending, _ connection: Connection, _ peer: PlainClient, _ scene: StepStage) throws {
@@ -177,26 +189,47 @@ struct `A cap on all queues` {
     }
 
     @Test(arguments: Engine.allCases)
-    func `not being read for it, a connection has no read time-out, and its reset is noticed`(engine: Engine) throws {
+    func `not being read for it, a connection has no idle or read time-out, and its reset is noticed`(
+        engine: Engine
+    ) throws {
         let scene = try makeScene(engine)
-        let (full, reader) = try scene.connect(receiveBuffer: 4_096)
-        let (resetting, resettingPeer) = try scene.connect()
-        let (quiet, quietPeer) = try scene.connect()
-        var timeouts = 0
-        quiet.onTimeout = { _, _ in
-            timeouts += 1
-            return .keep
+        var timeouts: [String: Int] = [:]
+        func connect(_ name: String) throws -> (connection: Connection, peer: PlainClient) {
+            try scene.connect(receiveBuffer: 4_096) {
+                $0.onTimeout = { _, kind in
+                    timeouts["\(name) \(kind)", default: 0] += 1
+                    return .keep
+                }
+            }
         }
-        full.fillQueue(to: Self.cap / 4 * 3 + 1)
-        quiet.options.timeouts.read = .milliseconds(20)
+        let (held, reader) = try connect("held")
+        let (resetting, resettingPeer) = try connect("resetting")
+        let (quiet, quietPeer) = try connect("quiet")
+        let (small, smallPeer) = try connect("small")
+        small.fillQueue(to: 100_000)
+        resetting.fillQueue(to: Self.cap / 8 * 3)
+        held.fillQueue(to: Self.cap / 8 * 3)
+        // The kernel takes no more, or a byte that leaves would be activity.
+        try scene.settle()
+        for connection in [held, quiet] {
+            connection.options.timeouts.read = .milliseconds(20)
+            connection.options.timeouts.idle = .milliseconds(30)
+        }
+        try scene.loop.run(until: { timeouts["quiet read", default: 0] >= 5 && timeouts["quiet idle", default: 0] >= 5 }
+        )
+        #expect(timeouts["held read"] == nil && timeouts["held idle"] == nil)
+        // Its own, and no longer the loop's: idle counts from then.
+        held.pause()
+        try scene.loop.run(until: { timeouts["held idle", default: 0] >= 1 })
+        #expect(timeouts["held read"] == nil)
+        held.resume()
+        timeouts["held idle"] = nil
         try resettingPeer.reset()
         try scene.runUntilClosed(resetting)
         #expect(scene.reason(of: resetting) == .peerReset)
-        #expect(timeouts == 0)
-        // Once it is read again, the time-out counts from then.
-        try scene.run { _ = try reader.receive(exactly: Self.cap / 2) }
-        try scene.loop.run(until: { timeouts >= 1 })
-        quietPeer.close()
+        // That has ended the overload: both count again.
+        try scene.loop.run(until: { timeouts["held read", default: 0] >= 1 && timeouts["held idle", default: 0] >= 1 })
+        withExtendedLifetime([reader, quietPeer, smallPeer]) {}
     }
 
     @Test(arguments: Engine.allCases, [Int.min, -1, 0, (1 << 20) - 1])

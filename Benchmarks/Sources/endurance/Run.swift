@@ -7,6 +7,6 @@ struct Run: Sendable {
     let load: @Sendable (Trial) throws -> Void
 
     static let all: [Run] = [
-        .connections, .idle, .resets, .drip, .neverReading, .slowReaders, .descriptors, .termination, .soak,
+        .connections, .idle, .resets, .drip, .neverReading, .slowReaders, .overload, .descriptors, .termination, .soak,
     ]
 }

@@ -17,16 +17,30 @@ struct Serve: ParsableCommand {
     /// So many bytes for each client of two more listeners, one of them on a Unix socket.
     @Option var feed: Int?
     @Option var unixPath: String?
-    /// Their idle time-out in seconds.
+    /// Their idle time-out in seconds, and their write time-out.
     @Option var feedIdle = 3
+    @Option var feedWrite = 5
+    /// The idle time-out of the echo, in seconds; nothing for none.
+    @Option var idle: Int?
+    /// `EventLoop.Options.maxQueuedBytes`; nothing for the default.
+    @Option var maxQueued: Int?
     /// A fault to show that the runs can fail.
     @Option(name: .customLong("break")) var fault: Fault?
 
     func run() throws {
         if let descriptors { try setDescriptorLimit(descriptors) }
-        let loop = try EventLoop(engine: engine)
-        let server = try EchoServer(loop, fault, kernelBuffers)
-        let feedPort = try feed.map { count in try server.feed(count, unixPath: unixPath ?? "", idle: feedIdle) }
+        var options = EventLoop.Options()
+        if let maxQueued { options.maxQueuedBytes = maxQueued }
+        let loop = try EventLoop(engine: engine, options: options)
+        var echo = Connection.Options()
+        echo.sendBufferSize = kernelBuffers
+        echo.receiveBufferSize = kernelBuffers
+        echo.timeouts.idle = idle.map { .seconds($0) }
+        let server = try EchoServer(loop, fault, echo)
+        var times = Connection.Timeouts()
+        times.write = .seconds(feedWrite)
+        times.idle = .seconds(feedIdle)
+        let feedPort = try feed.map { count in try server.feed(count, unixPath: unixPath ?? "", times) }
         try server.begin(control: dup(STDIN_FILENO), feedPort: feedPort)
         try loop.run()
     }
@@ -36,7 +50,7 @@ struct Serve: ParsableCommand {
 final class EchoServer {
     private let loop: EventLoop
     private let fault: Fault?
-    private let kernelBuffers: Int?
+    private let echo: Connection.Options
     private var counts = ServerCounts()
     private var listener: Listener?
     private var feeders: [Listener] = []
@@ -47,23 +61,23 @@ final class EchoServer {
     /// As many as the kernel keeps (net.core.somaxconn), since clients come in thousands.
     private static let backlog = 4_096
 
-    init(_ loop: EventLoop, _ fault: Fault?, _ kernelBuffers: Int?) throws(IOError) {
+    init(_ loop: EventLoop, _ fault: Fault?, _ echo: Connection.Options) throws(IOError) {
         self.loop = loop
-        self.kernelBuffers = kernelBuffers
+        self.echo = echo
         self.fault = fault
     }
 
     /// What the bytes of `feed` are.
     static let feedSeed: UInt64 = 42
 
-    /// Listens over TCP and on a Unix socket, and gives each client so many bytes, then the end. The time-outs are short
-    /// for the clients of `slow-readers`. Gives the port.
-    func feed(_ count: Int, unixPath: String, idle: Int) throws(IOError) -> Int {
+    /// Listens over TCP and on a Unix socket, and gives each client so many bytes, then the end. Gives the port.
+    func feed(_ count: Int, unixPath: String, _ times: Connection.Timeouts) throws(IOError) -> Int {
         var options = Listener.Options()
-        options.connection.timeouts.write = .seconds(5)
-        options.connection.timeouts.idle = .seconds(idle)
+        options.connection.timeouts = times
         let pattern = Pattern(seed: Self.feedSeed)
         var bytes: [UInt8] = []
+        // Of an array with as much room again, each queue would keep a copy.
+        bytes.reserveCapacity(count)
         while bytes.count < count { bytes += pattern.bytes(at: bytes.count, count: count - bytes.count) }
         let addresses = [try SocketAddress.ipv4("127.0.0.1", port: 0), try .unix(path: unixPath)]
         for address in addresses {
@@ -81,8 +95,7 @@ final class EchoServer {
     func begin(control descriptor: Int32, feedPort: Int?) throws(IOError) {
         var options = Listener.Options()
         options.backlog = Self.backlog
-        options.connection.sendBufferSize = kernelBuffers
-        options.connection.receiveBufferSize = kernelBuffers
+        options.connection = echo
         let listener = try loop.listen(on: .ipv4("127.0.0.1", port: 0), options: options) { [unowned self] in
             serve($0)
         }
@@ -90,6 +103,7 @@ final class EchoServer {
             counts.shed["\(shed.cause)", default: 0] += fault == .miscountsShed ? shed.count + 1 : shed.count
         }
         listener.onError = { [unowned self] _, _ in counts.acceptErrors += 1 }
+        loop.onOverload = { [unowned self] event in counts.overload.append("\(event)") }
         self.listener = listener
         let control = try loop.adopt(connected: descriptor)
         control.onData = { [unowned self] control, _ in tellCounts(control) }

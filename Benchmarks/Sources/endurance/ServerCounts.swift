@@ -11,6 +11,8 @@ struct ServerCounts: Codable {
     var bytesOut: UInt64 = 0
     /// Clients turned away, by cause.
     var shed: [String: Int] = [:]
+    /// What the loop told of overload.
+    var overload: [String] = []
     /// Failures to accept, other than by limits.
     var acceptErrors = 0
 

@@ -119,14 +119,14 @@ extension Connection {
 
     /// Tells what was held, unless it has to wait still.
     func tellHeldFrames() {
-        guard input == .flowing, isReadable, !core.isOverloaded, let framing = rare?.framing else { return }
+        guard input == .flowing, isReadable, let framing = rare?.framing else { return }
         watch.remove(.framesHeld)
         if framing.framer == nil {
             tellAgain(framing.takePending())
         } else {
             core.perform(.data) { framing.goOn(self) }
         }
-        guard input == .flowing, isReadable, !core.isOverloaded, !watch.contains(.framesHeld) else { return }
+        guard input == .flowing, isReadable, !watch.contains(.framesHeld) else { return }
         driver.startReading()
     }
 

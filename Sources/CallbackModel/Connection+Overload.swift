@@ -1,0 +1,67 @@
+// What an overload of the loop (`LoopCore+Limits`) means to one connection.
+
+extension Connection {
+    /// What was found at the last look at its queue while the loop was overloaded.
+    struct QueueLook {
+        let written: UInt64
+        let progress: SendProgress?
+        /// So many looks in a row have found nothing moved.
+        var unmoved = 0
+    }
+
+    /// Waits, or reads again, by what it has queued now. Runs no callback.
+    func updateHold() {
+        switch input {
+        case .flowing where core.isAboveShare(self):
+            input = .held
+            driver.stopReading()
+        case .held where !core.isAboveShare(self): readAgain()
+        case .flowing, .held, .paused, .ended, .closed: break
+        }
+    }
+
+    func overloadEnded() {
+        if let rare { rare.queueLook = nil }
+        updateHold()
+    }
+
+    private func readAgain() {
+        input = .flowing
+        silenceBegins()
+        guard isReadable else { return }
+        beginReading()
+        timeoutsChanged()
+    }
+
+    /// The loop gives it up to stay within its limits.
+    func shed() {
+        interrupted(by: .shed)
+        closeDriver(resetting: true)
+    }
+
+    /// Whether its queue has not moved for ``Overload/mostLooks`` looks in a row. A look: once a second while the loop is
+    /// overloaded.
+    func isStuck() -> Bool {
+        guard queuedByteCount > 0 else {
+            if let rare { rare.queueLook = nil }
+            return false
+        }
+        let last = rare?.queueLook
+        let written = bytesWritten
+        var look = QueueLook(written: written, progress: driver.sendProgress)
+        if let last, last.written == written, !look.hasProgressed(since: last) { look.unmoved = last.unmoved + 1 }
+        needRare().queueLook = look
+        return look.unmoved >= Overload.mostLooks
+    }
+}
+
+extension Connection.QueueLook {
+    /// Whether the peer has taken bytes that are in the kernel, which the queue does not show.
+    func hasProgressed(since last: Connection.QueueLook) -> Bool {
+        switch (progress, last.progress) {
+        case (.acknowledged(let new, _), .acknowledged(let old, _)): new > old
+        case (.untaken(let new, _), .untaken(let old, _)): new < old
+        default: false
+        }
+    }
+}
