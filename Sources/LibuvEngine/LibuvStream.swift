@@ -363,19 +363,6 @@ internal import LinuxSockets
 
 // Functions rather than closures, and always inlined, so that libuv calls the code itself and not a step to it.
 
-/// `LibuvLoop` has it in `data`.
-@inline(__always)
-private func readBuffer(of loop: UnsafeMutablePointer<uv_loop_t>?) -> UnsafeMutablePointer<ReadBuffer> {
-    unsafe loop.unsafelyUnwrapped.pointee.data.unsafelyUnwrapped.assumingMemoryBound(to: ReadBuffer.self)
-}
-
-@inline(__always)
-private func lendBuffer(
-    _ handle: UnsafeMutablePointer<uv_handle_t>?, _: Int, _ buffer: UnsafeMutablePointer<uv_buf_t>?
-) {
-    unsafe buffer.unsafelyUnwrapped.initialize(to: readBuffer(of: handle.unsafelyUnwrapped.pointee.loop).pointee.lent)
-}
-
 /// libuv never passes NULL here; a check would be a handful of instructions for each message.
 @inline(__always)
 private func didRead(

@@ -66,3 +66,16 @@ internal import CLibuv
         unsafe reader = nil
     }
 }
+
+/// `LibuvLoop` has it in `data`.
+@inline(__always)
+func readBuffer(of loop: UnsafeMutablePointer<uv_loop_t>?) -> UnsafeMutablePointer<ReadBuffer> {
+    unsafe loop.unsafelyUnwrapped.pointee.data.unsafelyUnwrapped.assumingMemoryBound(to: ReadBuffer.self)
+}
+
+@inline(__always)
+func lendBuffer(
+    _ handle: UnsafeMutablePointer<uv_handle_t>?, _: Int, _ buffer: UnsafeMutablePointer<uv_buf_t>?
+) {
+    unsafe buffer.unsafelyUnwrapped.initialize(to: readBuffer(of: handle.unsafelyUnwrapped.pointee.loop).pointee.lent)
+}
