@@ -1,0 +1,27 @@
+extension Connection {
+    /// Delivers no data until ``resume()``, from the moment this returns. The peer's FIN is not seen meanwhile.
+    public func pause() {
+        core.assertThread("Connection.pause")
+        switch input {
+        case .flowing:
+            input = .paused
+            driver.stopReading()
+            core.watchPaused()
+        case .held:
+            input = .paused
+            silenceBegins()
+            timeoutsChanged()
+        case .paused, .ended, .closed: pausedAgain()
+        }
+    }
+
+    /// Delivers data again after ``pause()``.
+    public func resume() {
+        core.assertThread("Connection.resume")
+        guard input == .paused, !isHeldByPipe() else { return }
+        input = core.isAboveShare(self) ? .held : .flowing
+        readTimeoutBegins()
+        if isReadable, input == .flowing { beginReading() }
+        timeoutsChanged()
+    }
+}
