@@ -35,6 +35,7 @@ extension EventLoop {
         to address: SocketAddress, options: ConnectOptions = .init()
     ) throws(IOError) -> Connection {
         core.assertThread("EventLoop.connect")
+        try address.requireName(for: "connect")
         try options.validate()
         let driver = try core.driver.makeStream(
             for: address, from: options.localAddress, options: options.connection)

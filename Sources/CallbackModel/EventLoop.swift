@@ -69,6 +69,7 @@ public final class EventLoop {
         onConnection: @escaping (Connection) -> Void
     ) throws(IOError) -> Listener {
         core.assertThread("EventLoop.listen")
+        try address.requireName(for: "bind")
         return try Listener(core: core, options: options, onConnection: onConnection) { () throws(IOError) in
             try core.driver.makeListener(on: address, options: options)
         }

@@ -22,10 +22,7 @@ extension SocketAddress {
         }
     }
 
-    /// Writes the address into zeroed `raw` and returns its length.
-    ///
-    /// A peer chooses the name of its Unix socket. What is no UTF-8 grows as a `String`, beyond what `raw` has room
-    /// for; the length then says so, and the kernel refuses it (EINVAL).
+    /// Writes the address into zeroed `raw` and returns its length. The longest name has room: 108 bytes of 126.
     private func fill(_ raw: UnsafeMutableRawBufferPointer) -> Int {
         switch storage {
         case .ipv4(let address, let port):
@@ -43,15 +40,17 @@ extension SocketAddress {
             return MemoryLayout<sockaddr_in6>.size
         case .unixPath(let path):
             unsafe raw.storeBytes(of: sa_family_t(AF_UNIX), as: sa_family_t.self)
-            unsafe raw[Self.pathOffset...].copyBytes(from: path.utf8.prefix(raw.count - Self.pathOffset))
-            // With its closing NUL, but for no path at all: two bytes mean "unnamed" (unix(7)).
-            return min(raw.count, Self.pathOffset + (path.isEmpty ? 0 : path.utf8.count + 1))
+            unsafe raw[Self.pathOffset...].copyBytes(from: path.bytes)
+            // With its closing NUL, but for no path at all: two bytes mean "unnamed" (unix(7)). A path that fills
+            // `sun_path` has no NUL; a longer address would be refused.
+            let length = Self.pathOffset + (path.bytes.isEmpty ? 0 : path.bytes.count + 1)
+            return min(MemoryLayout<sockaddr_un>.size, length)
         case .unixAbstract(let name):
             unsafe raw.storeBytes(of: sa_family_t(AF_UNIX), as: sa_family_t.self)
             let start = Self.pathOffset + 1
-            unsafe raw[start...].copyBytes(from: name.utf8.prefix(raw.count - start))
+            unsafe raw[start...].copyBytes(from: name.bytes)
             // Every byte counts in an abstract name, a closing NUL too (unix(7)).
-            return min(raw.count, start + name.utf8.count)
+            return start + name.bytes.count
         }
     }
 
@@ -71,13 +70,12 @@ extension SocketAddress {
                 return .ipv6(
                     value.sin6_addr, scope: value.sin6_scope_id, port: UInt16(bigEndian: value.sin6_port))
             case AF_UNIX:
-                let end = min(Int(length), raw.count)
-                guard end > Self.pathOffset else { return .unixPath("") }
+                // No name is longer than `sun_path`, whatever length is told.
+                let end = min(Int(length), Self.pathOffset + Self.longestOfAPeer)
+                guard end > Self.pathOffset else { return .unixPath(Name([])) }
                 let path = unsafe raw[Self.pathOffset..<end]
-                if unsafe path.first == 0 {
-                    return unsafe .unixAbstract(String(decoding: path.dropFirst(), as: UTF8.self))
-                }
-                return unsafe .unixPath(String(decoding: path.prefix { $0 != 0 }, as: UTF8.self))
+                if unsafe path.first == 0 { return unsafe .unixAbstract(Name(path.dropFirst())) }
+                return unsafe .unixPath(Name(path.prefix { $0 != 0 }))
             default:
                 return nil
             }

@@ -9,9 +9,32 @@ public struct SocketAddress: Hashable, Sendable {
         case ipv4(address: UInt32, port: UInt16)
         case ipv6(high: UInt64, low: UInt64, scope: UInt32, port: UInt16)
         /// A path, or nothing for a socket that was never bound (a client's side, usually).
-        case unixPath(String)
+        case unixPath(Name)
         /// Linux's abstract namespace: a name with no file behind it (unix(7)).
-        case unixAbstract(String)
+        case unixAbstract(Name)
+    }
+
+    /// The name of a Unix socket, which is bytes: two texts that look the same, or are equal as strings, may be two files.
+    package struct Name: Hashable, Sendable {
+        package let bytes: [UInt8]
+
+        package init(_ bytes: some Sequence<UInt8>) {
+            self.bytes = Array(bytes)
+        }
+
+        /// As text; what is no UTF-8 is replaced.
+        var text: String { String(decoding: bytes, as: UTF8.self) }
+
+        /// Calls `body` with the bytes and a closing NUL, as system calls take a path.
+        package func withCString<Value>(_ body: (UnsafePointer<CChar>) -> Value) -> Value {
+            unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: bytes.count + 1) { buffer in
+                for index in bytes.indices {
+                    unsafe buffer.initializeElement(at: index, to: CChar(bitPattern: bytes[index]))
+                }
+                unsafe buffer.initializeElement(at: bytes.count, to: 0)
+                return unsafe body(UnsafePointer(buffer.baseAddress!))
+            }
+        }
     }
 
     package let storage: Storage
@@ -21,10 +44,13 @@ public struct SocketAddress: Hashable, Sendable {
     }
 
     /// A Unix-domain socket that was never bound.
-    package static let unnamed = SocketAddress(.unixPath(""))
+    package static let unnamed = SocketAddress(.unixPath(Name([])))
 
     /// The longest path, in bytes: `sun_path` holds 108 with its closing NUL (unix(7)).
     public static let maximumPathLength = 107
+
+    /// A peer may fill all of `sun_path`, and Linux finds the end without a NUL (unix(7)).
+    static let longestOfAPeer = 108
 
     /// An IPv4 address in dotted form, and a port from 0 (the kernel chooses) to 65535.
     ///
@@ -50,7 +76,9 @@ public struct SocketAddress: Hashable, Sendable {
         }
         var scope: UInt32 = 0
         if parts.count == 2 {
-            scope = unsafe UInt32(parts[1]) ?? if_nametoindex(String(parts[1]))
+            // Digits alone: `UInt32` would take a sign, too.
+            let isNumber = parts[1].utf8.allSatisfy { (0x30...0x39).contains($0) }
+            scope = unsafe isNumber ? UInt32(parts[1]) ?? 0 : if_nametoindex(String(parts[1]))
             guard scope != 0 else {
                 throw .invalid("if_nametoindex", "\"\(parts[1])\" is no interface", errno: ENODEV)
             }
@@ -62,25 +90,51 @@ public struct SocketAddress: Hashable, Sendable {
     ///
     /// Throws `EINVAL` for an empty path or one with a NUL, `ENAMETOOLONG` for a longer one.
     public static func unix(path: String) throws(IOError) -> SocketAddress {
-        SocketAddress(.unixPath(try checkedName(path, "path")))
+        try .unix(path: Array(path.utf8))
     }
 
-    /// A name in Linux's abstract namespace, without its leading NUL: 1 to 107 bytes.
+    /// The same from the path's bytes: the name of a file need not be UTF-8.
+    public static func unix(path: [UInt8]) throws(IOError) -> SocketAddress {
+        guard !path.isEmpty else { throw .invalid("bind", "the path is empty") }
+        guard !path.contains(0) else { throw .invalid("bind", "the path holds a NUL byte") }
+        try checkLength(path, "path", limit: maximumPathLength)
+        return SocketAddress(.unixPath(Name(path)))
+    }
+
+    /// A name in Linux's abstract namespace, without its leading NUL: 1 to 107 bytes, each of which counts, a NUL too.
     ///
-    /// Throws like ``unix(path:)``.
+    /// Throws `EINVAL` for an empty name, `ENAMETOOLONG` for a longer one.
+    ///
+    /// Source: unix(7), "Abstract sockets".
     public static func unix(abstract name: String) throws(IOError) -> SocketAddress {
-        SocketAddress(.unixAbstract(try checkedName(name, "abstract name")))
+        try .unix(abstract: Array(name.utf8))
+    }
+
+    /// The same from the name's bytes, which need not be UTF-8.
+    public static func unix(abstract name: [UInt8]) throws(IOError) -> SocketAddress {
+        guard !name.isEmpty else { throw .invalid("bind", "the abstract name is empty") }
+        try checkLength(name, "abstract name", limit: maximumPathLength)
+        return SocketAddress(.unixAbstract(Name(name)))
+    }
+
+    private static func checkLength(_ name: [UInt8], _ kind: String, limit: Int) throws(IOError) {
+        guard name.count <= limit else {
+            throw .invalid(
+                "bind", "the \(kind) has \(name.count) bytes, at most \(limit) are possible", errno: ENAMETOOLONG)
+        }
     }
 
     /// An address from its text: `127.0.0.1:80`, `[::1]:80`, `[fe80::1%eth0]:80`, `unix:/run/a.sock`, `unix:@name`.
     ///
-    /// Reads what ``description`` prints. Throws `EINVAL` with the text that is none of these; names are not
-    /// resolved.
+    /// Reads back what ``description`` prints, whatever the address. So in the name of a Unix socket a backslash begins
+    /// an escape, as `String.init(escaping:)` writes it; and `unix:` alone is a socket without a name, to which
+    /// nothing can be bound or connected.
+    ///
+    /// Throws `EINVAL` with the text that is none of these; names are not resolved.
     public init(parsing text: String) throws(IOError) {
-        if text.hasPrefix("unix:@") {
-            self = try .unix(abstract: String(text.dropFirst(6)))
-        } else if text.hasPrefix("unix:") {
-            self = try .unix(path: String(text.dropFirst(5)))
+        // By bytes: a combining mark behind the colon would be one character with it.
+        if text.utf8.starts(with: "unix:".utf8) {
+            self = try .unix(escaped: text.utf8.dropFirst(5))
         } else if let colon = text.lastIndex(of: ":"), let port = Self.port(in: text[text.index(after: colon)...]) {
             let host = text[..<colon]
             if host.hasPrefix("["), host.hasSuffix("]") {
@@ -91,6 +145,21 @@ public struct SocketAddress: Hashable, Sendable {
         } else {
             throw .invalid("parse", "\"\(text)\" is no socket address")
         }
+    }
+
+    /// The part of a Unix address behind its colon. An `@` that is no escape makes an abstract name of it.
+    private static func unix(escaped: Substring.UTF8View) throws(IOError) -> SocketAddress {
+        let isAbstract = escaped.first == UInt8(ascii: "@")
+        guard let name = [UInt8](unescaping: Substring(isAbstract ? escaped.dropFirst() : escaped)) else {
+            throw .invalid("parse", "a backslash in \"unix:\(Substring(escaped))\" begins no escape")
+        }
+        if isAbstract {
+            try checkLength(name, "abstract name", limit: maximumPathLength)
+            return SocketAddress(.unixAbstract(Name(name)))
+        }
+        guard !name.contains(0) else { throw .invalid("parse", "the path holds a NUL byte") }
+        try checkLength(name, "path", limit: longestOfAPeer)
+        return SocketAddress(.unixPath(Name(name)))
     }
 
     /// `Int` alone would take a sign for part of a port.
@@ -107,6 +176,9 @@ public struct SocketAddress: Hashable, Sendable {
     }
 
     /// The address without its port: `127.0.0.1`, `fe80::1%2`; a Unix-domain socket's path, or `@` and its name.
+    ///
+    /// To be used, not to be shown: a peer chooses its path or name, which stand here as they are. ``description`` escapes
+    /// them. What is no UTF-8 is replaced by U+FFFD; ``bytes`` has all of it.
     public var host: String {
         switch storage {
         case .ipv4(let address, _):
@@ -116,9 +188,23 @@ public struct SocketAddress: Hashable, Sendable {
             var raw = unsafe unsafeBitCast((high.bigEndian, low.bigEndian), to: in6_addr.self)
             let text = unsafe presentation(AF_INET6, &raw)
             return scope == 0 ? text : "\(text)%\(scope)"
-        case .unixPath(let path): return path
-        case .unixAbstract(let name): return "@" + name
+        case .unixPath(let path): return path.text
+        case .unixAbstract(let name): return "@" + name.text
         }
+    }
+
+    /// The address as the kernel has it: 4 or 16 bytes in network order, a Unix-domain socket's path, or its abstract
+    /// name without the leading NUL.
+    public var bytes: [UInt8] {
+        switch storage {
+        case .ipv4(let address, _): return Self.bigEndian(address)
+        case .ipv6(let high, let low, _, _): return Self.bigEndian(high) + Self.bigEndian(low)
+        case .unixPath(let name), .unixAbstract(let name): return name.bytes
+        }
+    }
+
+    private static func bigEndian<Word: FixedWidthInteger>(_ word: Word) -> [UInt8] {
+        (0..<Word.bitWidth / 8).reversed().map { UInt8(truncatingIfNeeded: word >> ($0 * 8)) }
     }
 
     /// The same address with another port; a Unix-domain address stays as it is.
@@ -131,32 +217,34 @@ public struct SocketAddress: Hashable, Sendable {
         }
     }
 
+    /// Throws for a socket that was never bound: to bind to its address would let the kernel choose a name (unix(7)).
+    func requireName(for call: String) throws(IOError) {
+        if self == .unnamed { throw .invalid(call, "a socket without a name has no address") }
+    }
+
     private static func checked(_ port: Int) throws(IOError) -> UInt16 {
         guard let port = UInt16(exactly: port) else {
             throw .invalid("htons", "port \(port) is not between 0 and 65535")
         }
         return port
     }
-
-    private static func checkedName(_ name: String, _ kind: String) throws(IOError) -> String {
-        guard !name.isEmpty else { throw .invalid("bind", "the \(kind) is empty") }
-        guard !name.utf8.contains(0) else { throw .invalid("bind", "the \(kind) holds a NUL byte") }
-        guard name.utf8.count <= maximumPathLength else {
-            throw .invalid(
-                "bind", "the \(kind) has \(name.utf8.count) bytes, at most \(maximumPathLength) are possible",
-                errno: ENAMETOOLONG)
-        }
-        return name
-    }
 }
 
 extension SocketAddress: CustomStringConvertible {
     /// `127.0.0.1:8080`, `[::1]:8080`, `unix:/run/a.sock`, `unix:@name`; `unix:` for an unnamed socket.
+    ///
+    /// A Unix socket's name is escaped as `String.init(escaping:limit:)` does, and the `@` at the front of a
+    /// path as `\x40`. ``init(parsing:)`` reads it back.
     public var description: String {
         switch storage {
-        case .ipv4(_, let port): "\(host):\(port)"
-        case .ipv6(_, _, _, let port): "[\(host)]:\(port)"
-        case .unixPath, .unixAbstract: "unix:\(host)"
+        case .ipv4(_, let port): return "\(host):\(port)"
+        case .ipv6(_, _, _, let port): return "[\(host)]:\(port)"
+        case .unixAbstract(let name): return "unix:@" + String(escaping: name.bytes)
+        case .unixPath(let path) where path.bytes.first == UInt8(ascii: "@"):
+            var text = "unix:"
+            text.appendEscape(of: UInt8(ascii: "@"))
+            return text + String(escaping: Array(path.bytes.dropFirst()))
+        case .unixPath(let path): return "unix:" + String(escaping: path.bytes)
         }
     }
 }

@@ -3,7 +3,7 @@ internal import Glibc
 
 /// The file that stands for a bound Unix socket (unix(7)). The kernel never removes it.
 struct UnixSocketFile {
-    private let path: String
+    private let path: SocketAddress.Name
     /// Tells our file from one that another process has put in its place.
     private let identity: Identity?
 
@@ -13,37 +13,39 @@ struct UnixSocketFile {
     }
 
     /// The file that bind(2) has just made.
-    init(path: String) {
+    init(path: SocketAddress.Name) {
         self.path = path
         identity = Self.identity(of: path)
     }
 
     /// The socket file at `path`; nothing for another kind of file, or none.
-    private static func identity(of path: String) -> Identity? {
+    private static func identity(of path: SocketAddress.Name) -> Identity? {
         var status = stat()
-        guard unsafe lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFSOCK else { return nil }
+        let found = unsafe path.withCString { unsafe lstat($0, &status) }
+        guard found == 0, status.st_mode & S_IFMT == S_IFSOCK else { return nil }
         return Identity(device: status.st_dev, inode: status.st_ino)
     }
 
     /// Sets who may connect: on Linux that takes write permission (unix(7)).
     func setMode(_ mode: UInt32?) throws(IOError) {
         guard let mode else { return }
-        guard unsafe chmod(path, mode_t(mode)) == 0 else { throw IOError(call: "chmod", errno: errno) }
+        guard unsafe path.withCString({ unsafe chmod($0, mode_t(mode)) }) == 0 else {
+            throw IOError(call: "chmod", errno: errno)
+        }
     }
 
     /// Removes the file, if it is still ours.
     func remove() {
-        if let identity, Self.identity(of: path) == identity { unsafe unlink(path) }
+        if let identity, Self.identity(of: path) == identity { _ = unsafe path.withCString { unsafe unlink($0) } }
     }
 
     /// Removes a socket file that no server listens on any more; never a live one, or another kind of file.
     ///
     /// The kernel answers ECONNREFUSED for a socket file without a listener (connect(2)).
-    static func removeStale(_ path: String) {
-        guard let found = identity(of: path), let address = try? SocketAddress.unix(path: path),
-            let probe = try? Socket(family: AF_UNIX, about: address)
-        else { return }
+    static func removeStale(_ path: SocketAddress.Name) {
+        let address = SocketAddress(.unixPath(path))
+        guard let found = identity(of: path), let probe = try? Socket(family: AF_UNIX, about: address) else { return }
         let status = unsafe address.withSockaddr { unsafe connect(probe.number, $0, $1) == 0 ? 0 : errno }
-        if status == ECONNREFUSED, identity(of: path) == found { unsafe unlink(path) }
+        if status == ECONNREFUSED, identity(of: path) == found { _ = unsafe path.withCString { unsafe unlink($0) } }
     }
 }

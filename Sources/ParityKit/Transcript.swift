@@ -72,9 +72,9 @@ public struct Transcript: Hashable, Sendable {
         var lines: [String] = []
         for (index, group) in connections.enumerated() {
             lines.append("connection \(index)")
-            lines += group.map { "  \($0.field): \($0.value)" }
+            lines += group.map { "  \($0.field): \(String(escaping: $0.value))" }
         }
-        for note in notes { lines.append("note: \(note)") }
+        for note in notes { lines.append("note: \(String(escaping: note))") }
         return lines
     }
 }

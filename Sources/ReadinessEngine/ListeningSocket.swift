@@ -20,7 +20,7 @@ func openListeningSocket(
         let file = BoundSocketFile(path: path)
         do throws(IOError) {
             if let mode = options.unixMode {
-                try succeed("chmod", unsafe chmod(path, mode_t(mode)) == 0 ? 0 : -errno)
+                try succeed("chmod", unsafe path.withCString { unsafe chmod($0, mode_t(mode)) == 0 ? 0 : -errno })
             }
             try succeed("listen", Kernel.listen(descriptor, backlog: options.backlog))
         } catch {
@@ -52,17 +52,19 @@ func succeed(_ call: String, _ status: Int32) throws(IOError) {
 
 /// The file that bind(2) made for a Unix socket, and that the kernel never removes (unix(7)).
 struct BoundSocketFile {
-    private let path: String
+    private let path: SocketAddress.Name
     /// What it was when it was made: another process may have put its own in its place since.
     private let identity: FileIdentity?
 
-    init(path: String) {
+    init(path: SocketAddress.Name) {
         self.path = path
         identity = FileIdentity(ofSocketFile: path)
     }
 
     func remove() {
-        if let identity, FileIdentity(ofSocketFile: path) == identity { unsafe unlink(path) }
+        if let identity, FileIdentity(ofSocketFile: path) == identity {
+            _ = unsafe path.withCString { unsafe unlink($0) }
+        }
     }
 }
 
@@ -71,22 +73,21 @@ private struct FileIdentity: Equatable {
     private let device: dev_t
     private let number: ino_t
 
-    init?(ofSocketFile path: String) {
+    init?(ofSocketFile path: SocketAddress.Name) {
         var information = stat()
-        guard unsafe lstat(path, &information) == 0, information.st_mode & S_IFMT == S_IFSOCK else { return nil }
+        let found = unsafe path.withCString { unsafe lstat($0, &information) }
+        guard found == 0, information.st_mode & S_IFMT == S_IFSOCK else { return nil }
         device = information.st_dev
         number = information.st_ino
     }
 }
 
 /// Removes a socket file that nobody listens on any more, which connect(2) tells by ECONNREFUSED.
-private func removeStaleSocketFile(_ path: String) {
-    guard let found = FileIdentity(ofSocketFile: path), let address = try? SocketAddress.unix(path: path) else {
-        return
-    }
+private func removeStaleSocketFile(_ path: SocketAddress.Name) {
+    guard let found = FileIdentity(ofSocketFile: path) else { return }
     let probe = Kernel.socket(family: AF_UNIX)
     guard probe >= 0 else { return }
     defer { Kernel.close(probe) }
-    guard Kernel.connect(probe, to: address) == -ECONNREFUSED else { return }
-    if FileIdentity(ofSocketFile: path) == found { unsafe unlink(path) }
+    guard Kernel.connect(probe, to: SocketAddress(.unixPath(path))) == -ECONNREFUSED else { return }
+    if FileIdentity(ofSocketFile: path) == found { _ = unsafe path.withCString { unsafe unlink($0) } }
 }

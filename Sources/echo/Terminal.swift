@@ -1,3 +1,4 @@
+import CallbackServer
 import Glibc
 
 /// What the program writes for people: whole lines, at once, and nothing that a client could use to write to
@@ -35,54 +36,14 @@ enum Terminal {
     /// The payload as one line of text: without its closing line break, with everything but printable text
     /// escaped (`\n`, `\u{1b}`, `\xff`), cut when it is long.
     static func printable(_ payload: Span<UInt8>) -> String {
-        var bytes: [UInt8] = []
-        for index in 0..<min(payload.count, longestPayload) { bytes.append(payload[index]) }
-        let isCut = bytes.count < payload.count
-        if !isCut, bytes.last == UInt8(ascii: "\n") {
-            bytes.removeLast()
-            if bytes.last == UInt8(ascii: "\r") { bytes.removeLast() }
+        guard payload.count <= longestPayload else {
+            return "\(String(escaping: payload, limit: longestPayload))… (\(payload.count) bytes)"
         }
-        let text = escaped(bytes, isCut: isCut)
-        return isCut ? "\(text)… (\(payload.count) bytes)" : text
-    }
-
-    private static func escaped(_ bytes: [UInt8], isCut: Bool) -> String {
-        var text = ""
-        var parser = Unicode.UTF8.ForwardParser()
-        var iterator = bytes.makeIterator()
-        var position = 0
-        while true {
-            switch parser.parseScalar(from: &iterator) {
-            case .valid(let encoded):
-                append(UTF8.decode(encoded), to: &text)
-                position += encoded.count
-            case .error(let length):
-                // The cut may have gone through a character: that is no fault of the client's.
-                if isCut, position + length == bytes.count { return text }
-                for byte in bytes[position..<position + length] {
-                    text += "\\x" + (byte < 16 ? "0" : "") + String(byte, radix: 16)
-                }
-                position += length
-            case .emptyInput:
-                return text
-            }
+        var count = payload.count
+        if count > 0, payload[count - 1] == UInt8(ascii: "\n") {
+            count -= 1
+            if count > 0, payload[count - 1] == UInt8(ascii: "\r") { count -= 1 }
         }
-    }
-
-    private static func append(_ scalar: Unicode.Scalar, to text: inout String) {
-        switch scalar {
-        case "\n": text += "\\n"
-        case "\r": text += "\\r"
-        case "\t": text += "\\t"
-        case "\\": text += "\\\\"
-        default:
-            switch scalar.properties.generalCategory {
-            // Beside the control characters: what turns the direction of text around or has no shape.
-            case .control, .format, .lineSeparator, .paragraphSeparator, .privateUse, .surrogate, .unassigned:
-                text += "\\u{\(String(scalar.value, radix: 16))}"
-            default:
-                text.unicodeScalars.append(scalar)
-            }
-        }
+        return String(escaping: payload.extracting(first: count))
     }
 }

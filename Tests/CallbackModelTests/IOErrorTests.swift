@@ -24,6 +24,13 @@ import Testing
         for (error, text) in cases { #expect(error.description == text) }
     }
 
+    /// A host and a path come from outside: no line may be forged with them, and no terminal written to.
+    @Test func `escapes what comes from outside`() throws {
+        let address = try SocketAddress.unix(path: "/a\nb\u{202e}")
+        let error = IOError(call: "connect", errno: EIO, address: address, detail: "host \"\u{1b}[2J\\\"")
+        #expect(error.description == "connect unix:/a\\nb\\u{202e} (host \"\\u{1b}[2J\\\\\"): EIO")
+    }
+
     @Test(arguments: [
         (EPERM, "EPERM"), (ENOENT, "ENOENT"), (EAGAIN, "EAGAIN"), (ENOMEM, "ENOMEM"), (EADDRINUSE, "EADDRINUSE"),
         (EADDRNOTAVAIL, "EADDRNOTAVAIL"), (ECONNRESET, "ECONNRESET"), (EPIPE, "EPIPE"), (ETIMEDOUT, "ETIMEDOUT"),

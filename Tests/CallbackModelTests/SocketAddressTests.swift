@@ -1,4 +1,5 @@
 import Glibc
+import TestSupport
 import Testing
 
 @testable import CallbackModel
@@ -14,6 +15,11 @@ import Testing
             ("[fe80::1%4294967295]:80", "fe80::1%4294967295", 80),
             ("unix:/run/a.sock", "/run/a.sock", nil), ("unix:relative path", "relative path", nil),
             ("unix:@name", "@name", nil), ("unix:/tmp/ünïcode", "/tmp/ünïcode", nil), ("unix:@a:80", "@a:80", nil),
+            // A file whose name begins like an abstract one, and names that escape.
+            ("unix:\\x40run", "@run", nil), ("unix:@@run", "@@run", nil), ("unix:/a\\nb\\\\c", "/a\nb\\c", nil),
+            ("unix:@a\\u{0}b", "@a\0b", nil), ("unix:\\u{301}a", "\u{301}a", nil), ("unix:/a@b", "/a@b", nil),
+            // A socket without a name, and one whose abstract name is empty.
+            ("unix:", "", nil), ("unix:@", "@", nil),
         ] as [(String, String, Int?)])
     func `what is parsed is printed the same`(text: String, host: String, port: Int?) throws {
         let address = try SocketAddress(parsing: text)
@@ -45,8 +51,8 @@ import Testing
     @Test(arguments: [
         "", ":", "80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:-1", "127.0.0.1:+80", "127.0.0.1:65536",
         "127.0.0.1:99999999999999999999", "127.0.0.1: 80", "1.2.3:80", "256.1.1.1:80", "1.2.3.4.5:80", "localhost:80",
-        "::1:80:x", "[::1]", "[::1]:", "[::1:80", "[::g]:80", "[127.0.0.1]:80", "::1]:80", "unix:", "unix:@",
-        "unix:a\0b", "unix:@a\0b", "127.0.0.1\0:80", "[::1\0]:80", "UNIX:/a",
+        "::1:80:x", "[::1]", "[::1]:", "[::1:80", "[::g]:80", "[127.0.0.1]:80", "::1]:80",
+        "unix:a\0b", "unix:a\\u{0}b", "unix:\\x00", "unix:a\\b", "unix:@a\\", "127.0.0.1\0:80", "[::1\0]:80", "UNIX:/a",
     ])
     func `a text that is no address is refused with its reason`(text: String) {
         #expect {
@@ -72,7 +78,55 @@ import Testing
     @Test(arguments: [("", EINVAL), ("a\0b", EINVAL), (String(repeating: "x", count: 108), ENAMETOOLONG)])
     func `a path or a name that the kernel has no room for is refused`(name: String, errno: Int32) throws {
         #expect { _ = try SocketAddress.unix(path: name) } throws: { ($0 as? IOError)?.errno == errno }
-        #expect { _ = try SocketAddress.unix(abstract: name) } throws: { ($0 as? IOError)?.errno == errno }
+        // Every byte of an abstract name counts, a NUL too.
+        if name.utf8.contains(0) {
+            #expect(try SocketAddress.unix(abstract: name).bytes == Array(name.utf8))
+        } else {
+            #expect { _ = try SocketAddress.unix(abstract: name) } throws: { ($0 as? IOError)?.errno == errno }
+        }
+    }
+
+    /// A file system compares bytes: these look the same, and are two files.
+    @Test func `names are compared by their bytes`() throws {
+        #expect("\u{e9}" == "e\u{301}")
+        #expect(try SocketAddress.unix(path: "\u{e9}") != .unix(path: "e\u{301}"))
+        #expect(try SocketAddress.unix(abstract: "\u{e9}") != .unix(abstract: "e\u{301}"))
+        #expect(try Set([SocketAddress.unix(path: "\u{e9}"), .unix(path: "e\u{301}")]).count == 2)
+        #expect(try SocketAddress.unix(abstract: [0xff]) != .unix(abstract: [0xfe]))
+        #expect(try SocketAddress.unix(path: "é") == .unix(path: Array("é".utf8)))
+        #expect(try SocketAddress.unix(path: "a") != .unix(abstract: "a"))
+    }
+
+    @Test func `the bytes are those of the kernel`() throws {
+        #expect(try SocketAddress.ipv4("1.2.3.4", port: 5).bytes == [1, 2, 3, 4])
+        #expect(try SocketAddress.ipv6("102::f", port: 5).bytes == [1, 2] + [UInt8](repeating: 0, count: 13) + [15])
+        #expect(try SocketAddress.unix(path: [0x61, 0xff]).bytes == [0x61, 0xff])
+    }
+
+    /// Whatever the kernel may tell of a peer: any address, any scope, any bytes that a name may have.
+    @Test func `every address reads back as itself`() throws {
+        let letters = Array("@\\\\ux4{}0a\n\u{301}\u{202e}:[".utf8)
+        for seed in UInt64(1)...4_000 {
+            let bytes = pseudoRandomBytes(count: 108, seed: seed)
+            let number = UInt64(littleEndianBytes: bytes.prefix(8))
+            var name = Array(bytes.prefix(Int(seed / 4) % 109))
+            // Names that are much like text and like escapes, too.
+            if seed % 8 > 3 { name = name.map { letters[Int($0) % letters.count] } }
+            let address =
+                switch seed % 4 {
+                case 0: SocketAddress(.ipv4(address: UInt32(truncatingIfNeeded: number), port: UInt16(name.count)))
+                case 1:
+                    SocketAddress(
+                        .ipv6(
+                            high: seed % 8 == 1 ? number : 0xfe80 << 48, low: number &* 7,
+                            scope: seed % 16 > 7 ? UInt32(truncatingIfNeeded: number) : 0, port: UInt16(name.count)))
+                case 2: SocketAddress(.unixPath(.init(name.filter { $0 != 0 })))
+                default: SocketAddress(.unixAbstract(.init(name.prefix(107))))
+                }
+            let text = address.description
+            #expect(try SocketAddress(parsing: text) == address, "seed \(seed): \(text)")
+            #expect(!text.utf8.contains { $0 < 0x20 || $0 == 0x7f })
+        }
     }
 
     @Test func `the length of a path is counted in bytes`() throws {
@@ -86,6 +140,7 @@ import Testing
 
     @Test(arguments: [
         ("fe80::1%", ENODEV), ("fe80::1%0", ENODEV), ("fe80::1%no-such-interface", ENODEV), ("%1", EINVAL),
+        ("fe80::1%+1", ENODEV), ("fe80::1%4294967296", ENODEV), ("fe80::1%1%2", ENODEV),
     ])
     func `a scope that is no interface is refused`(host: String, errno: Int32) {
         #expect { _ = try SocketAddress.ipv6(host, port: 1) } throws: { ($0 as? IOError)?.errno == errno }
@@ -143,22 +198,23 @@ import Testing
     }
 
     @Test(arguments: [false, true])
-    func `a peer's name that is no UTF-8 stays within the storage, and is one that the kernel refuses`(
-        isAbstract: Bool
-    ) throws {
+    func `a peer's name that is no UTF-8 stays as it is`(isAbstract: Bool) throws {
         var storage = sockaddr_storage()
         storage.ss_family = sa_family_t(AF_UNIX)
         withUnsafeMutableBytes(of: &storage) { raw in
-            for index in (isAbstract ? 3 : 2)..<109 { raw[index] = 0xff }
+            for index in (isAbstract ? 3 : 2)..<110 { raw[index] = 0xff }
         }
-        let address = try #require(SocketAddress(storage, length: 109))
-        let (error, length) = address.withSockaddr { pointer, length in
+        let address = try #require(SocketAddress(storage, length: 110))
+        #expect(address.bytes == [UInt8](repeating: 0xff, count: isAbstract ? 107 : 108))
+        let (again, length) = stored(address)
+        #expect(length == 110)
+        #expect(withUnsafeBytes(of: again, Array.init) == withUnsafeBytes(of: storage, Array.init))
+        let error = address.withSockaddr { pointer, length in
             let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
             defer { close(descriptor) }
-            return (connect(descriptor, pointer, length) == 0 ? 0 : errno, Int(length))
+            return connect(descriptor, pointer, length) == 0 ? 0 : errno
         }
-        #expect(length <= MemoryLayout<sockaddr_storage>.size)
-        #expect(error == EINVAL)
+        #expect(error == (isAbstract ? ECONNREFUSED : ENOENT))
     }
 
     @Test func `a family that we do not speak is none`() {
@@ -175,5 +231,11 @@ import Testing
             }
             return (storage, length)
         }
+    }
+}
+
+extension UInt64 {
+    fileprivate init(littleEndianBytes bytes: some Sequence<UInt8>) {
+        self = bytes.reversed().reduce(0) { $0 << 8 | UInt64($1) }
     }
 }

@@ -30,14 +30,20 @@ public final class PlainClient: Sendable {
         try connect(to: address, "\(host) port \(port)")
     }
 
-    /// Connects to a Unix socket in the file system.
+    /// Connects to a Unix socket in the file system; with `own`, the bytes of `sun_path`, from a socket bound to it.
     public convenience init(
-        unixPath: String, receiveBuffer: Int32? = nil, sendBuffer: Int32? = nil,
+        unixPath: String, own: [UInt8]? = nil, receiveBuffer: Int32? = nil, sendBuffer: Int32? = nil,
         timeLimit: Duration = .seconds(10)
     ) throws {
         let address = try RawAddress(unixPath: unixPath)
         self.init(adopting: try makeSocket(for: address), timeLimit: timeLimit)
         try setBuffers(descriptor, receive: receiveBuffer, send: sendBuffer)
+        if let own {
+            let name = try RawAddress(unixBytes: own, name: "of this client")
+            guard name.withPointer({ bind(descriptor, $0, $1) }) == 0 else {
+                throw PeerError("bind", errno: errno, waitedFor: "a name of this client")
+            }
+        }
         try connect(to: address, unixPath)
     }
 
@@ -46,6 +52,13 @@ public final class PlainClient: Sendable {
         let address = try RawAddress(abstractName: abstractName)
         self.init(adopting: try makeSocket(for: address), timeLimit: timeLimit)
         try connect(to: address, "@" + abstractName)
+    }
+
+    /// Connects to the Unix socket whose `sun_path` has these bytes, a closing NUL or a leading one included.
+    public convenience init(unixBytes: [UInt8], timeLimit: Duration = .seconds(10)) throws {
+        let address = try RawAddress(unixBytes: unixBytes, name: "\(unixBytes)")
+        self.init(adopting: try makeSocket(for: address), timeLimit: timeLimit)
+        try connect(to: address, "\(unixBytes)")
     }
 
     /// One end of a pair of Unix sockets, as a descriptor, and the other.

@@ -32,7 +32,8 @@ struct RawAddress {
         try self.init(unixBytes: [0] + Array(abstractName.utf8), name: "@" + abstractName)
     }
 
-    private init(unixBytes bytes: [UInt8], name: String) throws {
+    /// All that `sun_path` holds, a closing NUL or a leading one included.
+    init(unixBytes bytes: [UInt8], name: String) throws {
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
         let capacity = MemoryLayout.size(ofValue: address.sun_path)

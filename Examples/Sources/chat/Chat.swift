@@ -104,7 +104,8 @@ final class Room {
         while slowCount == 0, let line = member.lines.next() {
             switch line {
             case .tooLong: send("* a line has at most \(Limits.line) bytes\n", to: member)
-            case .line(let bytes): heard(printable(bytes), from: member)
+            // Escaped: no client writes to another's terminal, turns its text around, or hides in it.
+            case .line(let bytes): heard(String(escaping: bytes.span), from: member)
             }
         }
         // The rest of the lines waits in the reader, and whatever else the client sends in the kernel.
@@ -116,7 +117,9 @@ final class Room {
             if !text.isEmpty { tell("<\(name)> \(text)\n", except: member) }
             return
         }
-        guard (1...Limits.name).contains(text.count), text.allSatisfy({ $0.isLetter || $0.isNumber }) else {
+        // What was escaped has a backslash, which is no letter. A letter may carry marks, but not any number of them.
+        guard (1...Limits.name).contains(text.unicodeScalars.count), text.allSatisfy({ $0.isLetter || $0.isNumber })
+        else {
             return send("* a name is 1 to \(Limits.name) letters or digits\n", to: member)
         }
         let others = members.values.compactMap(\.name).sorted()
@@ -158,13 +161,5 @@ final class Room {
         guard let name = member.name else { return }
         tell("* \(name) \(verb)\n", except: member)
         printLine("\(name) \(verb): \(reason)")
-    }
-
-    /// What others may be shown: no client writes escape sequences to another's terminal.
-    private func printable(_ bytes: ArraySlice<UInt8>) -> String {
-        let text = String(decoding: bytes, as: UTF8.self)
-        func isControl(_ scalar: Unicode.Scalar) -> Bool { scalar.value < 0x20 || (0x7f...0x9f).contains(scalar.value) }
-        guard text.unicodeScalars.contains(where: isControl) else { return text }
-        return String(String.UnicodeScalarView(text.unicodeScalars.map { isControl($0) ? "?" : $0 }))
     }
 }

@@ -70,12 +70,19 @@ struct `Chat` {
         let chat = try Example("chat", engine)
         let ann = try join(chat, "ann", others: "nobody else")
         let bob = try greeted(chat)
-        for name in ["", "two words", "\u{1b}[2J", String(repeating: "n", count: 21)] {
+        // Controls; what turns text around; what cannot be seen, alone and behind a letter; too long, also by its marks.
+        let names = [
+            "", "two words", "\u{1b}[2J", "\u{202e}bob", "b\u{200d}ob", "bob\u{fe0f}", "bo\u{34f}b", "\u{3164}",
+            "\u{301}", "back\\slash", String(repeating: "n", count: 21), "n" + String(repeating: "\u{301}", count: 20),
+        ]
+        for name in names {
             try bob.ask(name + "\n", "* a name is 1 to 20 letters or digits\n")
         }
         try bob.ask("bob\n", "* here: ann\n")
         try bob.send(Array("a\u{1b}[2J\u{9b}b".utf8) + [0, 0xff, 0x0a])
-        try ann.expect("* bob joined\n<bob> a?[2J?b?\u{fffd}\n")
+        try ann.expect("* bob joined\n<bob> a\\u{1b}[2J\\u{9b}b\\u{0}\\xff\n")
+        try bob.send("\u{2067}na\u{ef}ve \u{6f22}\u{200b}\n")
+        try ann.expect("<bob> \\u{2067}na\u{ef}ve \u{6f22}\\u{200b}\n")
         ann.close()
         bob.close()
         try chat.stop()
