@@ -105,7 +105,7 @@ extension Connection {
         output = .closed
         // Before the queue changes, which would let a held one read again.
         input = .closed
-        bytesUnsent += UInt64(bufferedByteCount)
+        unsentByteCount += UInt64(bufferedByteCount)
         setQueuedByteCount(0)
         core.dropBatch(of: self)
         lifecycle = .closing
@@ -169,7 +169,7 @@ extension Connection {
             closeCallback = nil
             drainCallback = nil
             rare = nil
-            bytesUnsent = unsent
+            unsentByteCount = unsent
         }
     }
 }

@@ -126,7 +126,7 @@ extension Connection {
 
     private func handedOver(_ queued: Int, count: Int) {
         guard queued >= 0 else {
-            bytesUnsent += UInt64(queuedByteCount + count)
+            unsentByteCount += UInt64(queuedByteCount + count)
             setQueuedByteCount(0)
             return writeFailed(IOError(call: "send", errno: Int32(-queued), address: remoteAddress))
         }
@@ -196,7 +196,7 @@ extension Connection {
     /// The engine calls this when bytes of its queue could not be sent; `send` answers with its own failures.
     func queueFailed(_ error: IOError, unsent: Int?) {
         // Some of the queue may have left since the engine last told.
-        bytesUnsent += UInt64(min(unsent ?? queuedByteCount, queuedByteCount))
+        unsentByteCount += UInt64(min(unsent ?? queuedByteCount, queuedByteCount))
         setQueuedByteCount(0)
         writeFailed(error)
     }

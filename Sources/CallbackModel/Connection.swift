@@ -213,7 +213,10 @@
     /// Written bytes that were dropped: by ``reset()``, a failure or a passed time-out. Final in `onClose`.
     ///
     /// At most so many: libuv does not tell how much of a queued write that failed had left before.
-    public internal(set) var bytesUnsent: UInt64 {
+    public var bytesUnsent: UInt64 { unsentByteCount }
+
+    /// The same, to be set.
+    var unsentByteCount: UInt64 {
         get { rare?.bytesUnsent ?? 0 }
         set { if newValue > 0 { needRare().bytesUnsent = newValue } }
     }

@@ -32,8 +32,8 @@ extension String {
         self.init(escaping: Array(text.utf8), isCut: false)
     }
 
-    /// The same for bytes that may end in the middle of a character.
-    package init(escaping bytes: [UInt8], isCut: Bool = false) {
+    /// The same for bytes that may end in the middle of a character, or for a sentence in which parts are escaped already.
+    package init(escaping bytes: [UInt8], isCut: Bool = false, keepsBackslashes: Bool = false) {
         self = ""
         var parser = Unicode.UTF8.ForwardParser()
         var iterator = bytes.makeIterator()
@@ -42,7 +42,13 @@ extension String {
         while true {
             switch parser.parseScalar(from: &iterator) {
             case .valid(let encoded):
-                isAfterShape = append(UTF8.decode(encoded), isAfterShape: isAfterShape)
+                let scalar = UTF8.decode(encoded)
+                if keepsBackslashes, scalar == "\\" {
+                    unicodeScalars.append(scalar)
+                    isAfterShape = true
+                } else {
+                    isAfterShape = append(scalar, isAfterShape: isAfterShape)
+                }
                 position += encoded.count
             case .error(let length):
                 // The cut may have gone through a character: that is no fault of the peer's.

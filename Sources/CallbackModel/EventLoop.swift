@@ -5,7 +5,9 @@
 /// code makes: what a call causes is delivered later, in the same turn or the next.
 ///
 /// A loop that is let go closes what it still holds. Its callbacks are then released without being called,
-/// since callbacks run only inside ``run(_:)``.
+/// since callbacks run only inside ``run(_:)``. What is open holds its callbacks, and the loop holds what is open: a
+/// callback of an open connection, a listener, an armed timer or a signal watcher that captures the loop keeps it for
+/// ever, with its descriptors. Write `[weak loop]` or `[unowned loop]` there.
 ///
 /// The first loop of a process sets SIGPIPE to be ignored, process-wide, so that a peer that goes away never
 /// ends the process (signal(7), write(2) EPIPE).
@@ -39,6 +41,9 @@ public final class EventLoop {
     /// Open listeners and connections, armed timers and signal watchers keep a loop running, the latter two
     /// until their `unref()`. Calling it from a callback of the same loop is a programming error and traps.
     /// Throws what the engine's wait throws, which on a healthy system is nothing.
+    ///
+    /// It blocks its thread until then. On the main thread it blocks the main actor, too: a `Task` of the main actor, also
+    /// one that a callback begins, does not run before `run` has returned. To reach the loop from elsewhere, use ``waker``.
     public func run(_ mode: RunMode = .untilIdle) throws(IOError) {
         try core.run(mode)
     }

@@ -32,11 +32,12 @@ public struct IOError: Error, Hashable, Sendable, CustomStringConvertible {
 
     /// One sentence: `bind 127.0.0.1:80: EACCES (permission denied)`.
     ///
-    /// It is fit for a terminal: a host or a path in it is escaped as `String.init(escaping:)` does.
+    /// It is fit for a terminal: a host or a path in it is escaped as `String.init(escaping:)` does. In ``detail`` a
+    /// backslash stays, since it may be the front of an escape.
     public var description: String {
         var subject = String(escaping: call)
         if let address { subject += " \(address)" }
-        if let detail { subject += " (\(String(escaping: detail)))" }
+        if let detail { subject += " (\(String(escaping: Array(detail.utf8), keepsBackslashes: true)))" }
         guard let meaning = errnoMeanings[errno] else { return "\(subject): \(name)" }
         return "\(subject): \(name) (\(meaning))"
     }

@@ -47,7 +47,9 @@ extension EventLoop {
         }
 
         /// Whether the timer, while armed, keeps the loop running: true until ``unref()``.
-        public private(set) var isReferenced = true {
+        public var isReferenced: Bool { isCounted }
+
+        private var isCounted = true {
             didSet {
                 guard isReferenced != oldValue else { return }
                 driver?.setReferenced(isReferenced)
@@ -58,10 +60,10 @@ extension EventLoop {
         }
 
         /// Keeps the loop running while armed; the default.
-        public func ref() { isReferenced = true }
+        public func ref() { isCounted = true }
 
         /// Lets ``EventLoop/run(_:)`` return although the timer is armed.
-        public func unref() { isReferenced = false }
+        public func unref() { isCounted = false }
 
         /// Forgets the deadline: the callback will not run, even if it was due in this very turn.
         ///
@@ -211,15 +213,17 @@ extension EventLoop {
         }
 
         /// Whether the watcher keeps the loop running: true until ``unref()``.
-        public private(set) var isReferenced = true {
+        public var isReferenced: Bool { isCounted }
+
+        private var isCounted = true {
             didSet { driver?.setReferenced(isReferenced) }
         }
 
         /// Keeps the loop running; the default.
-        public func ref() { isReferenced = true }
+        public func ref() { isCounted = true }
 
         /// Lets ``EventLoop/run(_:)`` return although the signal is watched.
-        public func unref() { isReferenced = false }
+        public func unref() { isCounted = false }
 
         /// Stops watching. When the last watcher of the process has gone, the signal has the action again that it had
         /// before the first (sigaction(2)).

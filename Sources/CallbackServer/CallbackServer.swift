@@ -15,6 +15,11 @@ public enum Engine: String, CaseIterable, Sendable {
     case select
 }
 
+extension Engine: CustomStringConvertible {
+    /// `libuv`, `epoll`, `poll` or `select`.
+    public var description: String { rawValue }
+}
+
 extension EventLoop {
     /// A loop for this thread. Throws EINVAL for options out of bounds, and EMFILE, ENFILE or ENOMEM when the kernel gives no descriptor to wait with.
     public convenience init(engine: Engine = .libuv, options: Options = .init()) throws(IOError) {

@@ -28,7 +28,7 @@ import Testing
     @Test func `escapes what comes from outside`() throws {
         let address = try SocketAddress.unix(path: "/a\nb\u{202e}")
         let error = IOError(call: "connect", errno: EIO, address: address, detail: "host \"\u{1b}[2J\\\"")
-        #expect(error.description == "connect unix:/a\\nb\\u{202e} (host \"\\u{1b}[2J\\\\\"): EIO")
+        #expect(error.description == "connect unix:/a\\nb\\u{202e} (host \"\\u{1b}[2J\\\"): EIO")
     }
 
     @Test(arguments: [

@@ -146,6 +146,26 @@ import Testing
         #expect { _ = try SocketAddress.ipv6(host, port: 1) } throws: { ($0 as? IOError)?.errno == errno }
     }
 
+    /// Source: RFC 4291, section 2.5.5.2; the last three only look like it.
+    @Test(arguments: [
+        ("[::ffff:192.0.2.1]:53", "192.0.2.1:53"), ("[::ffff:0:0]:0", "0.0.0.0:0"), ("192.0.2.1:53", "192.0.2.1:53"),
+        ("[::1]:53", "[::1]:53"), ("unix:/a", "unix:/a"), ("[::192.0.2.1]:53", "[::192.0.2.1]:53"),
+        ("[1::ffff:192.0.2.1]:53", "[1::ffff:c000:201]:53"), ("[::1:ffff:192.0.2.1]:53", "[::1:ffff:c000:201]:53"),
+    ])
+    func `a mapped address is told as the IPv4 address it stands for`(text: String, unmapped: String) throws {
+        #expect(try SocketAddress(parsing: text).unmapped.description == unmapped)
+    }
+
+    @Test(arguments: [
+        ("127.0.0.1:1", true), ("127.255.255.255:1", true), ("[::1]:1", true), ("[::ffff:127.0.0.1]:1", true),
+        ("126.255.255.255:1", false), ("128.0.0.0:1", false), ("0.0.0.0:1", false), ("[::]:1", false),
+        ("[::2]:1", false), ("[1::1]:1", false), ("[::ffff:128.0.0.1]:1", false), ("[::127.0.0.1]:1", false),
+        ("unix:/a", false), ("unix:@a", false), ("unix:", false),
+    ])
+    func `loopback addresses are told from others`(text: String, isLoopback: Bool) throws {
+        #expect(try SocketAddress(parsing: text).isLoopback == isLoopback)
+    }
+
     @Test func `only the port is changed, and only where there is one`() throws {
         #expect(try SocketAddress(parsing: "1.2.3.4:5").with(port: 6).description == "1.2.3.4:6")
         #expect(try SocketAddress(parsing: "[fe80::1%3]:5").with(port: 6).description == "[fe80::1%3]:6")

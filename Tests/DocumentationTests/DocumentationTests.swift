@@ -22,6 +22,10 @@ struct `The documentation` {
             for symbol in graph.symbols where !symbol.isMadeByTheCompiler {
                 let name = symbol.pathComponents.joined(separator: ".")
                 #expect(symbol.docComment?.lines.isEmpty == false, "\(module): \(name) is public and has no comment")
+                // What only this package sets, the reference would show with a setter for everybody.
+                let isSet = symbol.declaration.hasSuffix("{ get set }")
+                let isUsers = symbol.pathComponents.last?.hasPrefix("on") == true || name == "Connection.options"
+                #expect(!isSet || isUsers, "\(module): \(name) is shown with a setter: \(symbol.declaration)")
             }
         }
     }
@@ -85,9 +89,16 @@ private struct SymbolGraph: Decodable {
         let identifier: Identifier
         let pathComponents: [String]
         let docComment: Comment?
+        let declarationFragments: [Fragment]?
+
+        var declaration: String { (declarationFragments ?? []).map(\.spelling).joined() }
 
         /// Such as the `hashValue` of an enum: nobody can write a comment there.
         var isMadeByTheCompiler: Bool { identifier.precise.contains("::SYNTHESIZED::") }
+    }
+
+    struct Fragment: Decodable {
+        let spelling: String
     }
 
     struct Identifier: Decodable {

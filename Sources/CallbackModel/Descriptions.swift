@@ -1,0 +1,92 @@
+// What is told, as it is printed: in words of the API, without the names of modules, also inside of other values.
+
+extension CloseReason: CustomStringConvertible {
+    /// `peerClosed`, `timedOut(idle)`, `failed(connect 127.0.0.1:80: ECONNREFUSED (connection refused))`.
+    public var description: String {
+        switch self {
+        case .localClose: "localClose"
+        case .localReset: "localReset"
+        case .peerClosed: "peerClosed"
+        case .peerReset: "peerReset"
+        case .timedOut(let kind): "timedOut(\(kind))"
+        case .shed: "shed"
+        case .drainDeadline: "drainDeadline"
+        case .failed(let error): "failed(\(error))"
+        }
+    }
+}
+
+extension TimeoutKind: CustomStringConvertible {
+    /// `idle`, `read`, …
+    public var description: String { rawValue }
+}
+
+extension WriteStatus: CustomStringConvertible {
+    /// `flowing`, `saturated` or `closed`.
+    public var description: String {
+        switch self {
+        case .flowing: "flowing"
+        case .saturated: "saturated"
+        case .closed: "closed"
+        }
+    }
+}
+
+extension WriteResult: CustomStringConvertible {
+    /// `sent`, or `failed(peerReset)` with the reason.
+    public var description: String {
+        switch self {
+        case .sent: "sent"
+        case .failed(let reason): "failed(\(reason))"
+        }
+    }
+}
+
+extension DrainReport: CustomStringConvertible {
+    /// `3 finished, 1 forced, 0 broken (1 drainDeadline, 3 peerClosed)`.
+    public var description: String {
+        let counts = reasons.map { "\($0.value) \($0.key)" }.sorted()
+        let causes = counts.isEmpty ? "" : " (\(counts.joined(separator: ", ")))"
+        return "\(finished) finished, \(forced) forced, \(broken) broken\(causes)"
+    }
+}
+
+extension Listener.Shed: CustomStringConvertible {
+    /// `12 turned away: maxConnections`.
+    public var description: String { "\(count) turned away: \(cause)" }
+}
+
+extension Listener.Shed.Cause: CustomStringConvertible {
+    /// `descriptorLimit`, `maxConnections`, …
+    public var description: String {
+        switch self {
+        case .descriptorLimit: "descriptorLimit"
+        case .maxConnections: "maxConnections"
+        case .engineLimit: "engineLimit"
+        }
+    }
+}
+
+extension EventLoop.CallbackKind: CustomStringConvertible {
+    /// `data`, `timer`, …
+    public var description: String { rawValue }
+}
+
+extension EventLoop.CallbackTime: CustomStringConvertible {
+    /// `data: 0.012 seconds`.
+    public var description: String { "\(kind): \(duration)" }
+}
+
+extension EventLoop.Signal: CustomStringConvertible {
+    /// `SIGTERM`; `signal 40` for one that has no name here.
+    public var description: String {
+        switch self {
+        case .hangUp: "SIGHUP"
+        case .interrupt: "SIGINT"
+        case .user1: "SIGUSR1"
+        case .user2: "SIGUSR2"
+        case .terminate: "SIGTERM"
+        default: "signal \(rawValue)"
+        }
+    }
+}
