@@ -1,3 +1,5 @@
+import CallbackServer
+
 /// Takes a stream of bytes apart into lines that end with LF or CR LF.
 ///
 /// However a peer cuts its lines, and however long they are: what waits here is at most one line and what one read
@@ -59,21 +61,5 @@ public struct LineReader {
         start = bytes.count
         defer { isPassingOver = true }
         return isPassingOver ? nil : .tooLong(beginning)
-    }
-}
-
-extension [UInt8] {
-    /// A copy of bytes that are only lent.
-    public init(copying bytes: Span<UInt8>) {
-        self.init(capacity: bytes.count) { output in
-            for index in bytes.indices { output.append(bytes[index]) }
-        }
-    }
-
-    /// Appends a copy of bytes that are only lent.
-    public mutating func append(copying more: Span<UInt8>) {
-        append(addingCapacity: more.count) { output in
-            for index in more.indices { output.append(more[index]) }
-        }
     }
 }
