@@ -84,7 +84,7 @@ struct `Contract 14: overload` {
     }
 
     @Test(arguments: Engine.allCases)
-    func `stops a piped source, too, and a pause that began meanwhile lasts`(engine: Engine) throws {
+    func `a pause that began meanwhile lasts`(engine: Engine) throws {
         let scene = try makeScene(engine)
         var heard = 0
         let (held, peer) = try scene.connect(receiveBuffer: 4_096) { $0.onData = { _, bytes in heard += bytes.count } }
@@ -101,6 +101,57 @@ struct `Contract 14: overload` {
         #expect(heard == 0, "still paused, with nothing queued")
         held.resume()
         try scene.loop.run(until: { heard == 1 })
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `a frame's callback begins it, and the next frames wait`(engine: Engine) throws {
+        let scene = try makeScene(engine)
+        var lines: [String] = []
+        let (held, peer) = try scene.connect(receiveBuffer: 4_096) {
+            $0.onLines { connection, line in
+                lines.append(String(validating: line) ?? "")
+                if lines.count == 1 { connection.fillQueue(to: 7 << 19) }
+            }
+        }
+        let (other, _) = try scene.connect(receiveBuffer: 4_096)
+        other.fillQueue(to: 100_000)
+        try peer.send("one\ntwo\n")
+        try scene.loop.run(until: { !lines.isEmpty })
+        try peer.send("three\n")
+        try scene.settle()
+        #expect(lines == ["one"])
+        _ = try scene.run { try peer.receive(exactly: 7 << 19) }
+        try scene.loop.run(until: { lines.count == 3 })
+        #expect(lines == ["one", "two", "three"])
+        #expect(scene.reason(of: held) == nil)
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `a source whose pipe waits for its target is read when both may go on`(engine: Engine) throws {
+        let scene = try makeScene(engine)
+        let (source, sourcePeer) = try scene.connect(receiveBuffer: 4_096)
+        let (target, targetPeer) = try scene.connect(receiveBuffer: 4_096)
+        // Alone, the source would have the whole limit for its share.
+        let (other, _) = try scene.connect(receiveBuffer: 4_096)
+        other.fillQueue(to: 100_000)
+        source.pipe(to: target)
+        source.fillQueue(to: (3 << 20) - 150_000)
+        // These bytes fill the target's queue, and begin the overload.
+        let message = pseudoRandomBytes(count: 1 << 20, seed: 14)
+        var events: [EventLoop.OverloadEvent] = []
+        scene.loop.onOverload = { events.append($0) }
+        let sending = onThread { try sourcePeer.send(message) }
+        try scene.loop.run(until: { events == [.began] })
+        let first = Int(source.bytesRead)
+        let received = try scene.run { try targetPeer.receive(exactly: first) }
+        try scene.settle()
+        #expect(target.bufferedByteCount == 0)
+        #expect(Int(source.bytesRead) == first, "the target has room, and the source is above its share")
+        _ = try scene.run { try sourcePeer.receive(exactly: 2 << 20) }
+        let rest = try scene.run { try targetPeer.receive(exactly: message.count - first) }
+        #expect(isEqual(received + rest, message))
+        try sending.value()
+        #expect(events == [.began, .ended])
     }
 }
 
