@@ -93,7 +93,7 @@ enum Ink {
     static func bar(of server: String) -> String {
         switch server {
         case "libuv": ours
-        case "libuv-256k", "epoll", "poll", "select": alsoOurs
+        case "libuv-64k", "epoll", "poll", "select": alsoOurs
         case "c-libuv", "c-libuv-batched", "c-epoll": yardstick
         default: peer
         }

@@ -98,7 +98,7 @@ extension Report {
         var table = Table(heading: ["cost of the libuv engine"] + peers.map { "of \($0.title)'s" })
         for result in results where result.id != "latency" {
             for column in result.columns where column.id != "used" && !(result.id == "idle" && column.id == "cpu") {
-                for (engine, addition) in [("libuv", ""), ("libuv-256k", ", reading 256 KiB")] {
+                for (engine, addition) in [("libuv", ""), ("libuv-64k", ", reading 64 KiB")] {
                     let cells = peers.map { peer -> String in
                         guard let ratio = result.ratio(of: engine, to: peer.id, column.id) else { return "–" }
                         let cost = column.isBetterWhenHigher ? 1 / ratio.paired : ratio.paired
