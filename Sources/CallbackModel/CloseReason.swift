@@ -5,7 +5,8 @@
 /// How many bytes went each way, how many were never sent and how long the connection lasted can still be read
 /// from the connection inside `onClose`.
 public enum CloseReason: Hashable, Sendable {
-    /// This side closed: ``Connection/close()``, or ``Connection/end()`` before the peer did.
+    /// This side closed: ``Connection/close()``; or ``Connection/end()`` or ``Connection/finish(within:)``, and the peer had
+    /// not ended before.
     case localClose
     /// This side called ``Connection/reset()``.
     case localReset
@@ -35,7 +36,8 @@ public enum TimeoutKind: String, Hashable, Sendable, CaseIterable {
     case write
     /// The connection did not open.
     case connect
-    /// What was queued at ``Connection/close()`` could not be sent.
+    /// What was queued at ``Connection/close()`` could not be sent, or the peer did not take what was sent before
+    /// ``Connection/finish(within:)``.
     case close
 }
 

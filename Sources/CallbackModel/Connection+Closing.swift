@@ -50,7 +50,7 @@ extension Connection {
     }
 
     /// Whether callbacks other than `onClose` may still come.
-    private var isUsable: Bool {
+    var isUsable: Bool {
         switch lifecycle {
         case .connecting, .starting, .open, .readingOut: true
         case .flushing, .closing, .closed: false

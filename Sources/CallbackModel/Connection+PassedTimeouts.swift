@@ -43,6 +43,7 @@ extension Connection {
         case .read: readsInput && driver.hasInput
         case .write: driver.hasRoom
         case .idle: readsInput && driver.hasInput || queuedByteCount > 0 && driver.hasRoom
+        case .close where isFinishing: readsInput && driver.hasInput || queuedByteCount > 0 && driver.hasRoom
         case .close: lifecycle == .readingOut ? readsInput && driver.hasInput : driver.hasRoom
         }
     }
@@ -92,7 +93,9 @@ extension Connection {
     /// Whether the peer has taken bytes that are in the kernel. The queue does not show it: the kernel takes more only
     /// when a third of its buffer is free (POLLOUT).
     private func hasProgressed(_ passed: Countdown, now: UInt64) -> Bool {
-        guard passed.kind == .write || passed.kind == .idle, let progress = driver.sendProgress else { return false }
+        guard passed.kind == .write || passed.kind == .idle || isFinishing, let progress = driver.sendProgress else {
+            return false
+        }
         var timeouts = rare?.passedTimeouts ?? PassedTimeouts()
         // A look from before the last activity says nothing about the time since then.
         let last = timeouts.lastProgress.flatMap { $0.at >= passed.since ? $0.is : nil }

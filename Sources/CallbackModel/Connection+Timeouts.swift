@@ -6,7 +6,7 @@ extension Connection {
     func timeoutsChanged() {
         guard lifecycle == .open || lifecycle == .connecting || isBoundedByClose else { return }
         let times = sharedOptions.value.timeouts
-        let tracks = times.idle != nil || times.read != nil || times.write != nil
+        let tracks = times.idle != nil || times.read != nil || times.write != nil || isFinishing
         if tracks, !watch.contains(.timeouts) {
             // Nobody has noted activity so far: what is past does not count.
             lastReadAt = core.milliseconds
@@ -55,7 +55,11 @@ extension Connection {
         let starts = rare?.timeoutStarts ?? TimeoutStarts()
         // A peer that the loop itself does not read is not silent.
         if input != .held { consider(.idle, times.idle, since: max(lastReadAt, lastWriteAt, starts.idle)) }
-        if input == .flowing { consider(.read, times.read, since: max(lastReadAt, starts.read)) }
+        if isFinishing {
+            consider(.close, rare?.finishLimit, since: finishingSince)
+        } else if input == .flowing {
+            consider(.read, times.read, since: max(lastReadAt, starts.read))
+        }
         if queuedByteCount > 0 { consider(.write, times.write, since: max(lastWriteAt, starts.write)) }
         return earliest
     }
@@ -67,6 +71,7 @@ extension Connection {
         // What the kernel knows comes first: the loop may have been late to look.
         if isExtended(passed, now: now) { return timeoutsChanged() }
         let kind = passed.kind
+        if kind == .close, isFinishing { return finishingTimedOut() }
         var action = TimeoutAction.close
         if kind != .close, let onTimeout = rare?.onTimeout {
             core.perform(.timeout) { action = onTimeout(self, kind) }

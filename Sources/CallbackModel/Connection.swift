@@ -92,6 +92,8 @@
         var race: HostRace?
         /// Since when ``Timeouts/close`` counts, in milliseconds of the loop's clock.
         var closingSince: UInt64?
+        /// How long ``Connection/finish(within:)`` waits for the peer, from `closingSince` or later progress on.
+        var finishLimit: Duration?
         /// Whether this side has closed with RST.
         var wasReset = false
         /// Stays when all else here is let go.
@@ -207,7 +209,7 @@
     @safe @exclusivity(unchecked) private(set) var queuedByteCount = 0
     @safe @exclusivity(unchecked) var acceptedByteCount: UInt64 = 0
 
-    /// Bytes delivered to `onData`.
+    /// Bytes read: delivered to `onData`, or dropped without it.
     @safe @exclusivity(unchecked) public internal(set) var bytesRead: UInt64 = 0
 
     /// Written bytes that were dropped: by ``reset()``, a failure or a passed time-out. Final in `onClose`.

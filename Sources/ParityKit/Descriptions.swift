@@ -68,6 +68,7 @@ extension Script.Action: CustomStringConvertible {
         case .pause: ".pause"
         case .resume: ".resume"
         case .end: ".end"
+        case .finish(let milliseconds): ".finish(milliseconds: \(milliseconds))"
         case .close: ".close"
         case .reset: ".reset"
         case .closeListener: ".closeListener"

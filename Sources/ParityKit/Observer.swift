@@ -49,6 +49,8 @@ final class ConnectionObserver {
     private let board: Board
     /// Whether a script has paused it: then no data may come.
     var isPaused = false
+    /// Whether a script has finished it: what comes then is read and dropped.
+    var isFinished = false
     /// Whether another connection gets what it receives.
     var isPiped = false
     private var socket: UInt64?
@@ -142,13 +144,14 @@ final class ConnectionObserver {
         if bytes.isEmpty { report("clause 3: onData got no bytes") }
         if seen.isEnded { report("clause 2: onData came after onEnd") }
         if isPaused { report("clause 3: onData came after pause()") }
+        if isFinished { report("clause 3: onData came after finish(within:)") }
         unsafe bytes.withUnsafeBytes { unsafe seen.digest.append($0) }
     }
 
     private func closed(_ connection: Connection, _ reason: CloseReason) {
         if seen.closing != nil { report("clause 2: onClose ran twice") }
         seen.closing = reason
-        if connection.bytesRead != UInt64(seen.digest.count) {
+        if connection.bytesRead != UInt64(seen.digest.count), !isFinished {
             report("bytesRead is \(connection.bytesRead), onData got \(seen.digest.count)")
         }
         if connection.descriptor != -1 { report("clause 10: onClose ran with an open descriptor") }

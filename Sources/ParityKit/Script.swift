@@ -80,6 +80,8 @@ public struct Script: Hashable, Sendable {
         case resume
         /// `end()`.
         case end
+        /// `finish(within:)`, with a limit in milliseconds.
+        case finish(milliseconds: Int)
         /// `close()`.
         case close
         /// `reset()`.

@@ -118,6 +118,11 @@ final class ScriptPlayer {
                 pause = .none
                 setPaused(false, connection)
             }
+        case .finish(let milliseconds):
+            isOutputOver = true
+            pause = .none
+            observer.isFinished = true
+            connection.finish(within: .milliseconds(milliseconds))
         case .close:
             isOutputOver = true
             connection.close()

@@ -22,20 +22,8 @@ extension EventLoop {
     }
 }
 
-extension Connection {
-    /// How long a client may take to read the last words.
-    private static var longestFarewell: Duration { .seconds(2) }
-
-    /// Ends in a way that the peer can still read what was written last. What it sends is dropped from now on.
-    ///
-    /// `close()` with bytes unread would make the kernel send a reset, and that can cost the peer the last words
-    /// (RFC 9112, section 9.6, has the same advice for HTTP).
-    public func hangUp(_ loop: EventLoop) {
-        onData = nil
-        onDrain = nil
-        end()
-        resume()
-        let deadline = loop.schedule(after: Self.longestFarewell) { [weak self] _ in self?.reset() }
-        deadline.unref()
-    }
+extension Duration {
+    /// How long a client may take nothing of the last words, and then how long it may not close: enough for one that reads
+    /// 20 kB/s with the kernel's usual buffers.
+    public static var farewell: Duration { .seconds(10) }
 }

@@ -96,7 +96,7 @@ final class Room {
     func close() {
         for member in members.values {
             send("* the room closes\n", to: member)
-            member.connection.hangUp(loop)
+            member.connection.finish(within: .farewell)
         }
     }
 

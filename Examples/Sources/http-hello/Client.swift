@@ -90,9 +90,10 @@ final class Client {
         if answer == .saturated, state == .flowing { state = .saturated }
     }
 
-    private func hangUp() {
+    /// There will be no other answer.
+    func hangUp() {
         state = .over
-        connection.hangUp(server.loop)
+        connection.finish(within: .farewell)
     }
 
     private func watchTime() {

@@ -77,7 +77,7 @@ final class Server {
     /// A request that has begun is still answered; the others have nothing to wait for.
     func close() {
         isClosing = true
-        for client in clients.values where !client.isInsideRequest { client.connection.end() }
+        for client in clients.values where !client.isInsideRequest { client.hangUp() }
     }
 }
 

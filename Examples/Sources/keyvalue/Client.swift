@@ -5,7 +5,6 @@ import ExampleSupport
 final class Client {
     let connection: Connection
     let store: Store
-    private unowned let loop: EventLoop
     private var request = Request()
     /// What has come and is not answered; it begins with a request.
     private var input: [UInt8] = []
@@ -23,11 +22,10 @@ final class Client {
     }
 
     /// `onFull` is called when all clients together have sent more that is not answered than there is memory for.
-    init(_ connection: Connection, _ store: Store, _ loop: EventLoop, onFull: @escaping () -> Void) {
+    init(_ connection: Connection, _ store: Store, onFull: @escaping () -> Void) {
         self.onFull = onFull
         self.connection = connection
         self.store = store
-        self.loop = loop
     }
 
     func received(_ bytes: Span<UInt8>) {
@@ -54,7 +52,7 @@ final class Client {
     func hangUp() {
         state = .over
         keep([])
-        connection.hangUp(loop)
+        connection.finish(within: .farewell)
     }
 
     /// The memory that the client has filled is needed for the others'.

@@ -42,8 +42,8 @@ struct KeyValue: ParsableCommand {
         listening.connection.highWaterMark = Limits.answers
         listening.connection.timeouts.write = Limits.unread
         listening.connection.keepAlive = .init()
-        let listener = try loop.listen(on: options.address, options: listening) { [unowned loop] connection in
-            let client = Client(connection, store, loop) { shedLargest() }
+        let listener = try loop.listen(on: options.address, options: listening) { connection in
+            let client = Client(connection, store) { shedLargest() }
             clients[ObjectIdentifier(connection)] = client
             connection.onData = { _, bytes in client.received(bytes) }
             connection.onDrain = { _ in client.drained() }

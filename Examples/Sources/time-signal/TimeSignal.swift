@@ -96,7 +96,7 @@ final class Station {
     func close() {
         for connection in listeners.values {
             connection.write("Goodbye.\n")
-            connection.end()
+            connection.finish(within: .farewell)
         }
     }
 }

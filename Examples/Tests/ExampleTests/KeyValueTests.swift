@@ -311,6 +311,47 @@ struct `Key-value` {
         try server.stop()
     }
 
+    /// 1 MiB in the kernel's hands, for a client that reads 200 kB/s: more than five seconds.
+    @Test(arguments: Engine.allCases, [false, true])
+    func `a slow client gets all of its answer, after SIGTERM and after QUIT`(engine: Engine, isQuit: Bool) throws {
+        let server = try Example("keyvalue", engine, ["--drain", "60"])
+        let client = try server.client()
+        let value = pseudoRandomBytes(count: 1 << 20)
+        try client.send(request([Array("SET".utf8), Array("k".utf8), value]))
+        try client.expect("+OK\r\n")
+        try client.send("GET k\r\n" + (isQuit ? "QUIT\r\n" : ""))
+        #expect(client.isAnswered(within: Example.patience))
+        if !isQuit { server.child.signal(SIGTERM) }
+        let answer = Array("$1048576\r\n".utf8) + value + Array((isQuit ? "\r\n+OK\r\n" : "\r\n").utf8)
+        let received = try readSlowly(client)
+        #expect(received.count == answer.count)
+        // Not in the macro, which would print them.
+        let isWhole = received == answer
+        #expect(isWhole)
+        client.close()
+        if isQuit { server.child.signal(SIGTERM) }
+        #expect(try server.child.waitForExit() == .exited(0))
+        #expect(server.child.standardOutputText.contains("\(isQuit ? 0 : 1) finished, 0 were cut off"))
+    }
+
+    /// Reads to the end, 10 kB each 50 ms; throws if that is no proper one.
+    private func readSlowly(_ client: PlainClient) throws -> [UInt8] {
+        let loop = try EventLoop(engine: .poll)
+        var answer: [UInt8] = []
+        var piece = [UInt8](repeating: 0, count: 10_000)
+        var (isOver, error) = (false, Int32(0))
+        loop.schedule(after: .zero, repeating: .milliseconds(50)) { timer in
+            let count = recv(client.descriptor, &piece, piece.count, Int32(MSG_DONTWAIT))
+            if count > 0 { return answer += piece.prefix(count) }
+            if count < 0, errno == EAGAIN { return }
+            (isOver, error) = (true, count < 0 ? errno : 0)
+            timer.cancel()
+        }
+        while !isOver { try loop.run(.once) }
+        try #require(error == 0)
+        return answer
+    }
+
     @Test(arguments: Engine.allCases)
     func `SIGTERM answers what was asked and ends the connection`(engine: Engine) throws {
         let server = try Example("keyvalue", engine)

@@ -46,6 +46,16 @@ extension Scenario {
 
     private static let finishing: [Scenario] = [
         Scenario(
+            "finish_reads_and_drops", source: "RFC 9112, 9.6: read what still comes, until the peer ends",
+            clauses: [2, 3, 4, 8],
+            handler: .script(
+                Script(.nothing, [.on(.received(1), .write("bye"), .finish(milliseconds: 600_000), .write("more"))])),
+            peers: [Peer(.send("Q"), .wait(.received(1)), .send("more"), .halfClose, .readToEnd)],
+            expected: [
+                Expectation(
+                    received: .exactly("Q"), ended: true, closing: .localClose, peer: .exactly("bye"), .end)
+            ]),
+        Scenario(
             "end_of_input_only", source: "recv(2): 0 is the end", clauses: [2, 4], handler: .script(Script()),
             peers: [Peer(.halfClose, .readToEnd)],
             expected: [Expectation(ended: true, closing: .peerClosed, .end)]),
