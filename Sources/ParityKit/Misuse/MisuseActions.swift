@@ -59,6 +59,7 @@ extension MisuseMachine {
         case 17: connection.drop()
         case 18: setCallback(of: connection)
         case 19: connection.setOptions(changedOptions())
+        case 20: connection.finish(within: .milliseconds(tape.next()))
         default: connection.look()
         }
     }

@@ -69,6 +69,16 @@ extension MisuseConnection {
         isOutputOver = true
     }
 
+    func finish(within limit: Duration) {
+        guard connection != nil else { return }
+        call("finish(within: \(limit))") { $0.finish(within: limit) }
+        called.insert(.end)
+        isOutputOver = true
+        isPaused = false
+        // What comes from now on is dropped, and a pipe is cut.
+        isPiped = true
+    }
+
     func close() {
         guard connection != nil else { return }
         call("close") { $0.close() }
