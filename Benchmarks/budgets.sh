@@ -2,7 +2,7 @@
 # What one round trip costs each server, in figures that repeat on any machine however busy: instructions in
 # user space, and allocations. Exit status 1 when a budget is exceeded.
 #
-#   swift build -c release --package-path Benchmarks && Benchmarks/budgets.sh
+#   swift build -c release && swift build -c release --package-path Benchmarks && Benchmarks/budgets.sh
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -10,6 +10,8 @@ cd "$(dirname "$0")"
 most_of_c_libuv=1.15
 # Instructions in all, for the epoll engine.
 most_for_epoll=300
+# Of the libuv engine's instructions, for the program echo: it has nothing to do besides, and no second thread.
+most_of_engine=1.01
 
 # Two runs of different length: start-up, the connection and the end cost both the same, and cancel out.
 few=1000
@@ -25,6 +27,7 @@ if ! command -v valgrind >/dev/null; then
 fi
 
 bin=.build/release
+echo=../.build/release/echo
 for program in echo-libuv-c echo-epoll-c echo-callbackserver round-trips; do
     if [ ! -x "$bin/$program" ]; then
         echo "budgets: $program is not built: swift build -c release --package-path Benchmarks" >&2
@@ -122,6 +125,7 @@ for engine in $("$bin/echo-callbackserver" --list-engines); do
     fi
     case $engine in
     libuv)
+        libuv_engine=$instructions
         if exceeds "$ratio" "$most_of_c_libuv"; then
             exceeded+=("libuv engine: $ratio of C libuv's instructions; the budget is $most_of_c_libuv")
         fi
@@ -133,6 +137,19 @@ for engine in $("$bin/echo-callbackserver" --list-engines); do
         ;;
     esac
 done
+
+# The library's own program, as users start it.
+if [ -x "$echo" ]; then
+    row "echo program" "$echo" --quiet --port 0
+    if [ "$allocations" -ne 0 ]; then
+        exceeded+=("echo program: $allocations allocations in $((many - few)) round trips; the budget is 0")
+    fi
+    if exceeds "$instructions" "$libuv_engine * $most_of_engine"; then
+        exceeded+=("echo program: $instructions instructions, more than $most_of_engine of the libuv engine's")
+    fi
+else
+    echo "echo program: not measured: swift build -c release makes it" >&2
+fi
 
 if [ ${#exceeded[@]} -gt 0 ]; then
     printf 'over budget: %s\n' "${exceeded[@]}" >&2

@@ -44,8 +44,11 @@ enum Host: Equatable {
         } catch  where error.errno == EINVAL {
             throw .host(host, "has a colon, but is no IPv6 address")
         } catch {
-            // Interfaces come and go: an answer, as for a name that does not exist.
-            return .number(.failure(.host(host, "has a zone that is no interface", errno: error.errno)))
+            // Interfaces come and go: an answer, as for a name that does not exist. They are asked for with a socket.
+            guard let shortage = descriptorShortage() else {
+                return .number(.failure(.host(host, "has a zone that is no interface", errno: error.errno)))
+            }
+            return .number(.failure(.host(host, "has a zone, which could not be looked up", errno: shortage)))
         }
     }
 

@@ -9,7 +9,9 @@ func lookUp(name: String) -> Result<[SocketAddress], IOError> {
     let status = unsafe getaddrinfo(name, nil, &hints, &list)
     let number = errno
     guard status == 0 else {
-        let errno = descriptorShortage(after: number) ?? resolverErrno(status, number)
+        // Its own errno may tell of one that has passed meanwhile.
+        let shortage = isDescriptorShortage(number) ? number : descriptorShortage()
+        let errno = shortage ?? resolverErrno(status, number)
         return .failure(IOError(call: "getaddrinfo", errno: errno, detail: "host \"\(name)\""))
     }
     defer { unsafe freeaddrinfo(list) }
@@ -25,17 +27,18 @@ func lookUp(name: String) -> Result<[SocketAddress], IOError> {
     return .success(addresses)
 }
 
-/// EMFILE or ENFILE if that is why the resolver has failed: it could open neither its files nor a socket, and takes that
-/// for "no such name".
-private func descriptorShortage(after number: Int32) -> Int32? {
-    if number == EMFILE || number == ENFILE { return number }
+/// EMFILE or ENFILE if there is no descriptor now. The resolver can then open neither its files nor a socket, and takes
+/// that for "no such name".
+func descriptorShortage() -> Int32? {
     let descriptor = unsafe open("/dev/null", O_RDONLY | O_CLOEXEC)
     guard descriptor < 0 else {
         _ = close(descriptor)
         return nil
     }
-    return errno == EMFILE || errno == ENFILE ? errno : nil
+    return isDescriptorShortage(errno) ? errno : nil
 }
+
+private func isDescriptorShortage(_ number: Int32) -> Bool { number == EMFILE || number == ENFILE }
 
 /// The resolver's own errors, each told by the errno that means the same.
 private func resolverErrno(_ status: Int32, _ number: Int32) -> Int32 {
