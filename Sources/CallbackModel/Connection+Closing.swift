@@ -118,6 +118,7 @@ extension Connection {
     /// The engine calls this when the descriptor is closed and its memory given back.
     func driverClosed() {
         let reason = cause ?? .localClose
+        rare?.boundFile?.remove()
         deliverCompletions(upTo: bytesWritten, .sent)
         deliverCompletions(upTo: .max, .failed(reason))
         if let race = rare?.race { race.lost(self, reason) }
@@ -147,6 +148,7 @@ extension Connection {
 
     /// Closes without calling anyone: the loop is being let go.
     func abandon() {
+        rare?.boundFile?.remove()
         // Before the callbacks are let go, and with them what is known of pipes.
         let isPeerOwed = self.isPeerOwed
         releaseCallbacks()

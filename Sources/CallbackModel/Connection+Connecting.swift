@@ -6,7 +6,8 @@ extension EventLoop {
         /// What the connection starts with; its ``Connection/Timeouts/connect`` bounds the whole way to `onOpen`.
         public var connection = Connection.Options()
 
-        /// This end's address (bind(2)); nothing to let the kernel choose. With a host name, only addresses of
+        /// This end's address (bind(2)); nothing to let the kernel choose. The file of a Unix socket's path is removed when
+        /// the connection closes. With a host name, only addresses of
         /// its family are tried.
         public var localAddress: SocketAddress? = nil
 
@@ -29,7 +30,8 @@ extension EventLoop {
     /// ``CloseReason/failed(_:)`` with ECONNREFUSED and the address (connect(2)).
     ///
     /// Set the callbacks at once, before the loop runs on. What is written before `onOpen` is queued and then sent,
-    /// or fails as a whole. Throws when there can be no socket: EMFILE, EAFNOSUPPORT, bind(2)'s errors for
+    /// or fails as a whole. A Unix listener whose backlog is full is tried again, after 1 ms doubling to 100 ms, until the
+    /// connect time-out; meanwhile there is no descriptor. Throws when there can be no socket: EMFILE, EAFNOSUPPORT, bind(2)'s errors for
     /// ``ConnectOptions/localAddress``, EINVAL for options out of bounds.
     public func connect(
         to address: SocketAddress, options: ConnectOptions = .init()
@@ -39,10 +41,28 @@ extension EventLoop {
         try options.validate()
         let driver = try core.driver.makeStream(
             for: address, from: options.localAddress, options: options.connection)
+        let file = SocketFile(bound: options.localAddress)
+        let outcome = driver.connect(to: address)
+        if HostRace.isBacklogFull(outcome, address) {
+            file?.remove()
+            driver.close(resetting: false)
+            return waitForBacklog(of: address, options)
+        }
         let connection = Connection(
             core: core, driver: driver, listener: nil, remoteAddress: address,
             options: Connection.SharedOptions(options.connection))
-        connection.beginConnecting()
+        if let file { connection.needRare().boundFile = file }
+        connection.beginConnecting(outcome)
+        return connection
+    }
+
+    private func waitForBacklog(of address: SocketAddress, _ options: ConnectOptions) -> Connection {
+        let race = HostRace(core: core, options: options)
+        let connection = Connection(
+            core: core, driver: HostStream(core: core, race: race), listener: nil, remoteAddress: address,
+            options: Connection.SharedOptions(options.connection))
+        race.begin(for: connection)
+        race.waitForBacklog(of: address)
         return connection
     }
 
@@ -71,6 +91,9 @@ extension EventLoop {
     /// The loop owns the descriptor from now on, unless this throws: ENOTSOCK, ENOTCONN, EINVAL for a socket that is no
     /// stream, or EEXIST for a descriptor that this loop has already. SO_LINGER is switched off, since a close would
     /// block the loop (socket(7)). `onOpen` does not run; reading begins in the next turn.
+    ///
+    /// The look for EEXIST passes all open connections of the loop, at some 40 ns for each. Other loops are not looked at:
+    /// two that adopt one descriptor would both close it.
     public func adopt(
         connected descriptor: Int32, options: Connection.Options = .init()
     ) throws(IOError) -> Connection {
@@ -94,9 +117,10 @@ extension Connection {
         openedAt = core.driver.nanoseconds / 1_000_000
     }
 
-    func beginConnecting() {
+    /// The driver has been asked to connect, with this outcome.
+    func beginConnecting(_ outcome: ConnectOutcome) {
         startConnecting()
-        switch driver.connect(to: remoteAddress) {
+        switch outcome {
         case .inProgress: timeoutsChanged()
         case .connected: tellOpened()
         // Nobody is called back from here: `onClose` comes when the driver has closed.
@@ -112,6 +136,11 @@ extension Connection {
 
     /// The engine calls this when the connection that it began is open.
     func opened() {
+        if lifecycle == .connecting || lifecycle == .flushing, isConnectedToItself {
+            let error = IOError(call: "connect", errno: IOError.refused, address: remoteAddress)
+            // Without RST the port would be taken for a minute, also from a server that wants it (TIME_WAIT).
+            return connectFailed(error, resetting: true)
+        }
         switch lifecycle {
         case .connecting, .starting: break
         // `close()` waited for this. The bytes of a host's connection may all have left in one call, told by nobody.
@@ -132,13 +161,19 @@ extension Connection {
         if isOwedSomething { putOffDelivery() }
     }
 
+    /// Whether the kernel has chosen for this end the very port that it was to reach, at which nobody listens. TCP then
+    /// connects the socket to itself (RFC 9293, section 3.5, simultaneous open).
+    private var isConnectedToItself: Bool {
+        remoteAddress.port != nil && driver.localAddress == remoteAddress
+    }
+
     /// The engine calls this when the connection that it began has failed.
-    func connectFailed(_ error: IOError) {
+    func connectFailed(_ error: IOError, resetting: Bool = false) {
         // Without an address yet, the failure is the resolver's, which names the host.
         let isAddressed = error.address != nil || remoteAddress == .unnamed
         let failed = CloseReason.failed(isAddressed ? error : error.about(remoteAddress))
         if cause == nil || cause == .localClose { cause = failed }
-        closeDriver()
+        closeDriver(resetting: resetting)
     }
 
     /// Gives up the driver of an attempt that has opened; nobody is called back any more.

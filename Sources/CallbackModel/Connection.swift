@@ -96,6 +96,8 @@
         var finishLimit: Duration?
         /// Whether this side has closed with RST.
         var wasReset = false
+        /// What this side was bound to, if it has a file.
+        var boundFile: SocketFile?
         /// Stays when all else here is let go.
         var bytesUnsent: UInt64 = 0
     }

@@ -20,10 +20,6 @@ open class LoopDriver {
     /// Ends the run after the turn under way.
     open func stop() { unimplemented() }
 
-    /// Whether anything that keeps the loop running is left: the model's hold, an armed timer, a watched signal,
-    /// or something that is still closing.
-    open var isAlive: Bool { unimplemented() }
-
     /// Keeps the loop running while `isHeld`: a listener or a connection is open, also if it waits for nothing,
     /// a timer is due in the next turn, or other threads work for the loop.
     open func hold(_ isHeld: Bool) { unimplemented() }

@@ -9,8 +9,9 @@
 /// callback of an open connection, a listener, an armed timer or a signal watcher that captures the loop keeps it for
 /// ever, with its descriptors. Write `[weak loop]` or `[unowned loop]` there.
 ///
-/// The first loop of a process sets SIGPIPE to be ignored, process-wide, so that a peer that goes away never
-/// ends the process (signal(7), write(2) EPIPE).
+/// The first loop of a process gives SIGPIPE a handler that does nothing, process-wide, so that a peer that goes away
+/// never ends the process (signal(7), write(2) EPIPE). Programs that it starts have the default action again (execve(2)).
+/// What the process has set for SIGPIPE itself stays.
 public final class EventLoop {
     package let core: LoopCore
 
@@ -54,9 +55,12 @@ public final class EventLoop {
         core.stop()
     }
 
-    /// Whether anything is left that keeps ``run(_:)`` running.
+    /// Whether anything is left that keeps ``run(_:)`` running: what other threads have asked for, an open listener or
+    /// connection, or an armed timer, a signal watcher, a look-up or work of ``offload(_:then:)`` that is not over.
+    ///
+    /// A timer does not count while its own callback runs.
     public var isAlive: Bool {
-        core.hasWoken || core.driver.isAlive
+        core.isAlive
     }
 
     /// The monotonic clock in whole milliseconds, as this turn last read it: cheap, and the same for callbacks

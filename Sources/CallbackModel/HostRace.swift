@@ -1,3 +1,5 @@
+internal import Glibc
+
 /// The attempts to reach one of a host's addresses (RFC 8305). The first that opens gives its driver to the
 /// connection that the user holds, and the others are reset.
 ///
@@ -9,6 +11,7 @@ final class HostRace {
     private var untried: [SocketAddress] = []
     private var attempts: [Connection] = []
     private var next: EventLoop.Timer?
+    private var backOff = HostRace.firstBackOff
     /// Until it is answered.
     var lookUp: EventLoop.LookUp?
 
@@ -66,8 +69,9 @@ final class HostRace {
             core: core, driver: driver, listener: nil, remoteAddress: address,
             options: Connection.SharedOptions(options.connection))
         attempt.needRare().race = self
+        attempt.needRare().boundFile = SocketFile(bound: options.localAddress)
         attempts.append(attempt)
-        attempt.beginConnecting()
+        attempt.beginConnecting(driver.connect(to: address))
     }
 
     private func startNextLater() {
@@ -84,6 +88,7 @@ final class HostRace {
         attempts.removeAll { $0 === attempt }
         finish()
         connection.remoteAddress = attempt.remoteAddress
+        if let file = attempt.rare?.boundFile { connection.needRare().boundFile = file }
         let winner = attempt.surrenderDriver()
         winner.serve(connection)
         let host = connection.driver as? HostStream
@@ -97,7 +102,34 @@ final class HostRace {
     func lost(_ attempt: Connection, _ reason: CloseReason) {
         attempts.removeAll { $0 === attempt }
         guard connection != nil, case .failed(let error) = reason else { return }
+        if Self.isBacklogFull(.failed(error), attempt.remoteAddress) {
+            return waitForBacklog(of: attempt.remoteAddress)
+        }
         tryNext(after: error)
+    }
+
+    // MARK: A full backlog
+
+    /// How long a Unix listener is left alone whose backlog is full, in milliseconds: doubled each time up to the second.
+    /// The kernel tells nobody when there is room.
+    private static let firstBackOff: Int64 = 1
+    private static let longestBackOff: Int64 = 100
+
+    /// Where TCP waits, a non-blocking connect(2) of a Unix socket answers EAGAIN (unix(7)).
+    static func isBacklogFull(_ outcome: ConnectOutcome, _ address: SocketAddress) -> Bool {
+        guard case .failed(let error) = outcome else { return false }
+        return error.errno == EAGAIN && address.port == nil
+    }
+
+    /// Tries `address` again later, until the connection's own time-out passes.
+    func waitForBacklog(of address: SocketAddress) {
+        untried.insert(address, at: 0)
+        let timer = EventLoop.Timer(core: core, interval: nil, isInternal: true) { _ in
+            self.tryNext(after: IOError(call: "connect", errno: EAGAIN, address: address))
+        }
+        timer.reschedule(after: .milliseconds(backOff))
+        backOff = min(2 * backOff, Self.longestBackOff)
+        next = timer
     }
 
     /// Whether the kernel has opened or refused an attempt, and the loop has not looked yet.

@@ -55,6 +55,7 @@ public struct IOError: Error, Hashable, Sendable, CustomStringConvertible {
 
 extension IOError {
     static let timedOut = ETIMEDOUT
+    static let refused = ECONNREFUSED
     static let noAddress = EADDRNOTAVAIL
     static let overflow = EOVERFLOW
     static let badMessage = EBADMSG

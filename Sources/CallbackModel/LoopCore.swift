@@ -54,6 +54,8 @@ internal import Glibc
     private var deferred: [Deferred?] = []
     /// How many timers among them keep the loop running; its connections are held already.
     private var deferredReferences = 0
+    /// Timers that are armed and keep the loop running.
+    var referencedTimers = 0
     private var round: UInt64 = 0
 
     enum Deferred {
@@ -286,10 +288,19 @@ internal import Glibc
         holdIfNeeded()
     }
 
+    /// Whether anything keeps `run` running. Asked of the model, so that all engines tell the same: libuv for one counts
+    /// what has closed until it has called back.
+    var isAlive: Bool {
+        hasWoken || mustHold || referencedTimers > 0 || watchers.values.contains { $0.isReferenced }
+    }
+
+    private var mustHold: Bool {
+        !connections.isEmpty || !listeners.isEmpty || deferredReferences > 0 || offloads.isBusy || lookUps.isBusy
+    }
+
     /// A connection that waits for nothing, being paused, is still open, and so the loop must not end.
     func holdIfNeeded() {
-        let mustHold =
-            !connections.isEmpty || !listeners.isEmpty || deferredReferences > 0 || offloads.isBusy || lookUps.isBusy
+        let mustHold = mustHold
         // While it shuts down, an engine gives back what this call would reach for.
         guard mustHold != isHeld, !isShutDown else { return }
         isHeld = mustHold

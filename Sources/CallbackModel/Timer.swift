@@ -8,7 +8,11 @@ extension EventLoop {
         private var body: (Timer) -> Void
         /// Made when first armed, given back when the timer comes to rest: a resting timer costs no handle.
         private var driver: TimerDriver?
-        private var state = State.resting
+        private var state = State.resting {
+            didSet { count() }
+        }
+        /// Whether the loop counts it among what keeps it running now.
+        private var isHolding = false
         /// In milliseconds of the loop's clock; of use while armed.
         private var deadline: UInt64 = 0
 
@@ -53,6 +57,7 @@ extension EventLoop {
             didSet {
                 guard isReferenced != oldValue else { return }
                 driver?.setReferenced(isReferenced)
+                count()
                 if case .dueNextTurn(let ticket) = state {
                     core.referenceChanged(of: ticket, isReferenced: isReferenced)
                 }
@@ -122,6 +127,13 @@ extension EventLoop {
             driver.setReferenced(isReferenced)
             self.driver = driver
             return driver
+        }
+
+        private func count() {
+            let keepsLoop = isArmed && isReferenced
+            guard keepsLoop != isHolding else { return }
+            isHolding = keepsLoop
+            core.referencedTimers += keepsLoop ? 1 : -1
         }
 
         private func withdraw() {
@@ -200,7 +212,7 @@ extension EventLoop {
         ) throws(IOError) {
             // Cancelled, it would have its default action again, and a peer that goes away would end the process.
             guard signal.rawValue != SIGPIPE else {
-                throw .invalid("sigaction", "signal \(SIGPIPE), SIGPIPE, is ignored while there are loops")
+                throw .invalid("sigaction", "signal \(SIGPIPE), SIGPIPE, ends no process that has loops")
             }
             core.assertThread("EventLoop.onSignal")
             self.core = core

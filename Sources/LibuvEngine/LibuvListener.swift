@@ -17,7 +17,7 @@ internal import LinuxSockets
     private var spare: SpareDescriptor
     /// Clients in a row that failed before they were taken.
     private var failedClients = 0
-    private let file: UnixSocketFile?
+    private let file: SocketFile?
 
     convenience init(loop: LibuvLoop, address: SocketAddress, options: Listener.Options) throws(IOError) {
         let socket = try Socket(family: address.family, about: address)
@@ -29,7 +29,7 @@ internal import LinuxSockets
     /// Takes over a socket that is listening on `address`; leaves it alone when this throws.
     init(
         loop: LibuvLoop, adopting descriptor: Int32, _ address: SocketAddress, _ options: Listener.Options,
-        file: UnixSocketFile? = nil
+        file: SocketFile? = nil
     ) throws(IOError) {
         self.file = file
         self.loop = loop
@@ -60,7 +60,7 @@ internal import LinuxSockets
     /// Binds and listens; says which socket file is ours, if there is one.
     private static func prepare(
         _ socket: borrowing Socket, _ address: SocketAddress, _ options: Listener.Options
-    ) throws(IOError) -> UnixSocketFile? {
+    ) throws(IOError) -> SocketFile? {
         if address.family == AF_INET6 {
             try socket.set(Int32(IPPROTO_IPV6), IPV6_V6ONLY, to: options.ipv6Only ? 1 : 0)
         }
@@ -73,11 +73,14 @@ internal import LinuxSockets
             try socket.listen(backlog: options.backlog, about: address)
             return nil
         }
-        if options.unixCleanUp { UnixSocketFile.removeStale(path) }
+        let lock = options.unixCleanUp ? FolderLock(around: path) : nil
+        // Kept until the socket listens.
+        defer { lock?.release() }
+        if options.unixCleanUp { removeStaleSocketFile(path) }
         try socket.bind(to: address)
-        let file = UnixSocketFile(path: path)
+        let file = SocketFile(path: path)
         do throws(IOError) {
-            try file.setMode(options.unixMode)
+            try setMode(options.unixMode, of: path)
             try socket.listen(backlog: options.backlog, about: address)
         } catch {
             file.remove()

@@ -23,7 +23,7 @@ internal import LinuxSockets
 
     /// A loop with nothing in it. Throws EMFILE, ENFILE or ENOMEM: waiting costs libuv a few descriptors.
     package init(options: EventLoop.Options) throws(IOError) {
-        linux_ignore_sigpipe()
+        linux_disarm_sigpipe()
         occupyStandardDescriptors()
         try requireFreeDescriptors()
         unsafe loop = .allocate(capacity: 1)
@@ -78,10 +78,6 @@ internal import LinuxSockets
 
     package override func stop() {
         unsafe uv_stop(loop)
-    }
-
-    package override var isAlive: Bool {
-        unsafe uv_loop_alive(loop) != 0
     }
 
     /// libuv ends a run when no active handle is left, and one that is neither read nor written counts as

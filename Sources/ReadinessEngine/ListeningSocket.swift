@@ -4,7 +4,7 @@ internal import Glibc
 /// A bound and listening, non-blocking socket, and its file if it is a Unix socket with a path.
 func openListeningSocket(
     on address: SocketAddress, _ options: Listener.Options, descriptorLimit: Int32?
-) throws(IOError) -> (descriptor: Int32, file: BoundSocketFile?) {
+) throws(IOError) -> (descriptor: Int32, file: SocketFile?) {
     let descriptor = Kernel.socket(family: address.family)
     guard descriptor >= 0 else { throw IOError(call: "socket", errno: -descriptor, address: address) }
     do throws(IOError) {
@@ -15,9 +15,12 @@ func openListeningSocket(
             try succeed("listen", Kernel.listen(descriptor, backlog: options.backlog))
             return (descriptor, nil)
         }
+        let lock = options.unixCleanUp ? FolderLock(around: path) : nil
+        // Kept until the socket listens.
+        defer { lock?.release() }
         if options.unixCleanUp { removeStaleSocketFile(path) }
         try succeed("bind", Kernel.bind(descriptor, to: address))
-        let file = BoundSocketFile(path: path)
+        let file = SocketFile(path: path)
         do throws(IOError) {
             if let mode = options.unixMode {
                 try succeed("chmod", unsafe path.withCString { unsafe chmod($0, mode_t(mode)) == 0 ? 0 : -errno })
@@ -50,44 +53,11 @@ func succeed(_ call: String, _ status: Int32) throws(IOError) {
     if status < 0 { throw IOError(call: call, errno: -status) }
 }
 
-/// The file that bind(2) made for a Unix socket, and that the kernel never removes (unix(7)).
-struct BoundSocketFile {
-    private let path: SocketAddress.Name
-    /// What it was when it was made: another process may have put its own in its place since.
-    private let identity: FileIdentity?
-
-    init(path: SocketAddress.Name) {
-        self.path = path
-        identity = FileIdentity(ofSocketFile: path)
-    }
-
-    func remove() {
-        if let identity, FileIdentity(ofSocketFile: path) == identity {
-            _ = unsafe path.withCString { unsafe unlink($0) }
-        }
-    }
-}
-
-/// Which file a path leads to; nothing where there is none, or one that is no socket.
-private struct FileIdentity: Equatable {
-    private let device: dev_t
-    private let number: ino_t
-
-    init?(ofSocketFile path: SocketAddress.Name) {
-        var information = stat()
-        let found = unsafe path.withCString { unsafe lstat($0, &information) }
-        guard found == 0, information.st_mode & S_IFMT == S_IFSOCK else { return nil }
-        device = information.st_dev
-        number = information.st_ino
-    }
-}
-
 /// Removes a socket file that nobody listens on any more, which connect(2) tells by ECONNREFUSED.
 private func removeStaleSocketFile(_ path: SocketAddress.Name) {
-    guard let found = FileIdentity(ofSocketFile: path) else { return }
+    let found = SocketFile(path: path)
     let probe = Kernel.socket(family: AF_UNIX)
     guard probe >= 0 else { return }
     defer { Kernel.close(probe) }
-    guard Kernel.connect(probe, to: SocketAddress(.unixPath(path))) == -ECONNREFUSED else { return }
-    if FileIdentity(ofSocketFile: path) == found { _ = unsafe path.withCString { unsafe unlink($0) } }
+    if Kernel.connect(probe, to: SocketAddress(.unixPath(path))) == -ECONNREFUSED { found.remove() }
 }

@@ -7,7 +7,7 @@ internal import LinuxSockets
     private let loop: ReadinessLoop
     private let options: Listener.Options
     private let address: SocketAddress
-    private let file: BoundSocketFile?
+    private let file: SocketFile?
     private var token: Token
     private var state = State.paused
     /// A descriptor kept for the day when there is no other: /dev/null, which is always there.
@@ -39,7 +39,7 @@ internal import LinuxSockets
     /// Takes over a socket that is listening on `address`; leaves it alone when this throws.
     init(
         loop: ReadinessLoop, adopting descriptor: Int32, _ address: SocketAddress, _ options: Listener.Options,
-        file: BoundSocketFile?
+        file: SocketFile?
     ) throws(IOError) {
         // Without the spare one, clients could not be turned away at the limit.
         spare = Self.openSpare()

@@ -63,7 +63,7 @@ package enum PollerKind: Sendable {
 
     /// A loop with nothing in it. Throws EMFILE, ENFILE or ENOMEM: waiting costs it one or two descriptors.
     package init(_ kind: PollerKind, options: EventLoop.Options) throws(IOError) {
-        linux_ignore_sigpipe()
+        linux_disarm_sigpipe()
         switch kind {
         case .epoll: poller = try EpollPoller()
         case .poll: poller = PollPoller()
@@ -213,7 +213,7 @@ package enum PollerKind: Sendable {
     }
 
     /// A requested turn alone keeps nothing: the model holds the loop for what it has put off, if that is to keep it.
-    package override var isAlive: Bool {
+    private var isAlive: Bool {
         isHeld || attention.contains(.closing) || timers.referencedCount > 0 || signals?.isReferenced ?? false
     }
 

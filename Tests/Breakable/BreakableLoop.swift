@@ -27,7 +27,7 @@ final class BreakableLoop: LoopDriver {
     }
 
     init(_ bug: PlantedBug? = nil) throws(IOError) {
-        linux_ignore_sigpipe()
+        linux_disarm_sigpipe()
         self.bug = bug
         bell = linux_eventfd()
         guard bell >= 0 else { throw IOError(call: "eventfd", errno: errno) }
@@ -128,7 +128,7 @@ final class BreakableLoop: LoopDriver {
 
     override func stop() { if bug != .stopIsIgnored { isStopped = true } }
 
-    override var isAlive: Bool {
+    private var isAlive: Bool {
         if isHeld || !closing.isEmpty { return true }
         if bug == .timersDoNotKeepTheLoop { return false }
         return timers.contains { $0.isReferenced || bug == .unreferencedTimersKeepTheLoop }

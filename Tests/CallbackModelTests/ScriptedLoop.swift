@@ -21,7 +21,6 @@ final class ScriptedLoop: LoopDriver {
 
     override var cachedMilliseconds: UInt64 { milliseconds }
     override var nanoseconds: UInt64 { milliseconds * 1_000_000 }
-    override var isAlive: Bool { false }
     /// Whether the model has asked for something while it was being let go.
     private(set) var isAskedTooLate = false
     private var isShutDown = false

@@ -102,20 +102,6 @@ struct `Connecting: failures` {
         }
     }
 
-    @Test(arguments: Engine.allCases)
-    func `a full backlog of a Unix socket is told`(engine: Engine) throws {
-        let server = try PlainServer(.unixPath, backlog: 0)
-        let first = try PlainClient(unixPath: server.address.host)
-        let loop = try EventLoop(engine: engine)
-        let diary = Diary()
-        try diary.follow { try loop.connect(to: server.address) }
-        try loop.run()
-        // unix(7): EAGAIN of a non-blocking connect.
-        #expect(diary.failure == IOError(call: "connect", errno: EAGAIN, address: server.address))
-        diary.expectOrder()
-        _ = first
-    }
-
     // MARK: This end's address
 
     @Test(arguments: Engine.allCases)

@@ -8,17 +8,28 @@ import Testing
 @Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 15: signals and pipes` {
     @Test(arguments: Engine.allCases)
-    func `the first loop sets SIGPIPE to be ignored`(engine: Engine) async {
+    func `the first loop lets SIGPIPE pass, and children have its default action`(engine: Engine) async {
         await #expect(processExitsWith: .success) { [engine] in
             signal(SIGPIPE, SIG_DFL)
             let loop = try EventLoop(engine: engine)
             #expect(kill(getpid(), SIGPIPE) == 0, "kill")
+            try loop.run()
+            // Of what a program has ignored when it starts, a shell says nothing; the kernel does (proc(5)).
+            #expect(try childIgnoresSigpipe() == false)
+        }
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `what a program has set for SIGPIPE itself stays`(engine: Engine) async {
+        await #expect(processExitsWith: .success) { [engine] in
+            signal(SIGPIPE, SIG_IGN)
+            let loop = try EventLoop(engine: engine)
+            try loop.run()
             var action = sigaction()
             sigaction(SIGPIPE, nil, &action)
             // SIG_IGN, which signal(2) defines as the handler 1.
-            let handler = unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self)
-            #expect(handler == 1, "the disposition of SIGPIPE")
-            try loop.run()
+            #expect(unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self) == 1)
+            #expect(try childIgnoresSigpipe())
         }
     }
 
@@ -238,4 +249,31 @@ private struct LoopThread: Sendable {
     let thread: pthread_t
 
     init(_ thread: pthread_t) { self.thread = thread }
+}
+
+/// Whether a program that this process starts finds SIGPIPE ignored.
+private func childIgnoresSigpipe() throws -> Bool {
+    var ends: [Int32] = [-1, -1]
+    guard pipe(&ends) == 0 else { throw PeerError(call: "pipe", cause: .errno(errno), waitedFor: "two descriptors") }
+    var actions = posix_spawn_file_actions_t()
+    posix_spawn_file_actions_init(&actions)
+    defer { posix_spawn_file_actions_destroy(&actions) }
+    posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO)
+    var child = pid_t()
+    let words = ["/bin/grep", "SigIgn", "/proc/self/status"]
+    var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
+    defer { for argument in arguments { free(argument) } }
+    let status = posix_spawn(&child, words[0], &actions, nil, &arguments, environ)
+    close(ends[1])
+    defer { close(ends[0]) }
+    guard status == 0 else { throw PeerError(call: "posix_spawn", cause: .errno(status), waitedFor: words[0]) }
+    var text = [UInt8](repeating: 0, count: 100)
+    let count = read(ends[0], &text, text.count)
+    waitpid(child, nil, 0)
+    // "SigIgn:", white space, and a mask in hexadecimal of which bit 0 is signal 1.
+    let digits = String(decoding: text.prefix(max(0, count)), as: UTF8.self).split { !$0.isHexDigit }.last ?? ""
+    guard let mask = UInt64(digits, radix: 16) else {
+        throw PeerError(call: "read", cause: .errno(EINVAL), waitedFor: "a mask of signals")
+    }
+    return mask & (1 << UInt64(SIGPIPE - 1)) != 0
 }

@@ -35,9 +35,19 @@ static inline int linux_eventfd(void) {
     return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 }
 
-/// Ignores SIGPIPE: SIG_IGN is a macro that casts.
-static inline void linux_ignore_sigpipe(void) {
-    signal(SIGPIPE, SIG_IGN);
+static inline void linux_do_nothing(int number) {
+    (void)number;
+}
+
+/// Lets SIGPIPE pass if its default action would end the process; what the program has set itself stays. A handler that
+/// does nothing, not SIG_IGN: children would inherit that (execve(2)), and go on writing into a broken pipe.
+static inline void linux_disarm_sigpipe(void) {
+    struct sigaction action;
+    if (sigaction(SIGPIPE, NULL, &action) != 0 || action.sa_handler != SIG_DFL) return;
+    action.sa_handler = linux_do_nothing;
+    action.sa_flags = SA_RESTART;
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGPIPE, &action, NULL);
 }
 
 /// The handler of a signal action: a macro names the member of a union (sigaction(2)).

@@ -1,0 +1,92 @@
+internal import Glibc
+
+/// The file that bind(2) makes for a Unix socket with a path, and that the kernel never removes (unix(7)).
+package final class SocketFile {
+    /// The same file whatever the working directory becomes.
+    private let path: SocketAddress.Name
+    /// Tells our file from one that another process has put in its place.
+    private let identity: Identity?
+
+    private struct Identity: Equatable {
+        let device: dev_t
+        let inode: ino_t
+    }
+
+    /// The file that a bind to `path` has just made.
+    package init(path: SocketAddress.Name) {
+        self.path = Self.absolute(path)
+        identity = Self.identity(of: self.path)
+    }
+
+    /// The file behind `address`, to which a socket was bound just now; `nil` for an address that has none.
+    convenience init?(bound address: SocketAddress?) {
+        guard case .unixPath(let path)? = address?.storage, !path.bytes.isEmpty else { return nil }
+        self.init(path: path)
+    }
+
+    /// Removes the file, if it is still ours.
+    package func remove() {
+        if let identity, Self.identity(of: path) == identity { _ = unsafe path.withCString { unsafe unlink($0) } }
+    }
+
+    /// The socket file at `path`; `nil` for another kind of file, or none.
+    private static func identity(of path: SocketAddress.Name) -> Identity? {
+        var status = stat()
+        let found = unsafe path.withCString { unsafe lstat($0, &status) }
+        guard found == 0, status.st_mode & S_IFMT == S_IFSOCK else { return nil }
+        return Identity(device: status.st_dev, inode: status.st_ino)
+    }
+
+    /// The path with its folder's own, which a change of the working directory leaves as it is.
+    private static func absolute(_ path: SocketAddress.Name) -> SocketAddress.Name {
+        let (folder, name) = split(path)
+        guard let resolved = unsafe folder.withCString({ unsafe realpath($0, nil) }) else { return path }
+        defer { unsafe free(resolved) }
+        var bytes: [UInt8] = []
+        for index in 0..<Int(unsafe strlen(resolved)) { unsafe bytes.append(UInt8(bitPattern: resolved[index])) }
+        return SocketAddress.Name(bytes + [UInt8(ascii: "/")] + name.bytes)
+    }
+
+    fileprivate static func split(
+        _ path: SocketAddress.Name
+    ) -> (folder: SocketAddress.Name, name: SocketAddress.Name) {
+        guard let slash = path.bytes.lastIndex(of: UInt8(ascii: "/")) else {
+            return (SocketAddress.Name(".".utf8), path)
+        }
+        let folder = path.bytes[..<max(slash, 1)]
+        return (SocketAddress.Name(folder), SocketAddress.Name(path.bytes[(slash + 1)...]))
+    }
+}
+
+/// A lock on the folder of a Unix socket's file (flock(2)), for the time from the look at an old file to listen(2).
+///
+/// Without it a socket that is bound and does not listen yet looks stale to a second process that starts: it would remove
+/// the file, and both would listen. A folder needs no file of the lock's own. Where it cannot be locked, because it cannot
+/// be read or its file system has no locks, nothing is lost but this.
+package final class FolderLock {
+    private var descriptor: Int32
+
+    /// How long another process may keep the lock, in milliseconds: it needs it for a few system calls. After that we go
+    /// on without it, since the loop stands still.
+    private static let patience = 200
+
+    /// Waits for the lock on the folder that `path` is in.
+    package init(around path: SocketAddress.Name) {
+        let folder = SocketFile.split(path).folder
+        descriptor = unsafe folder.withCString { unsafe open($0, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
+        guard descriptor >= 0 else { return }
+        for _ in 0..<Self.patience {
+            if flock(descriptor, LOCK_EX | LOCK_NB) == 0 || (errno != EWOULDBLOCK && errno != EINTR) { return }
+            _ = poll(nil, 0, 1)
+        }
+    }
+
+    /// Gives it up.
+    package func release() {
+        // The lock goes with its only descriptor.
+        if descriptor >= 0 { _ = close(descriptor) }
+        descriptor = -1
+    }
+
+    deinit { release() }
+}
