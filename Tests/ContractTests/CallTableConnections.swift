@@ -62,17 +62,24 @@ private func halfOpen() -> Connection.Options {
     return options
 }
 
+private typealias Prepare = (Cell, Connection, PlainClient) throws -> Void
+
+private func resting(
+    _ make: @escaping MakeConnection, _ name: String, _ options: Connection.Options, _ prepare: @escaping Prepare
+) -> CallState<Connection> {
+    CallState(name) { cell, act in
+        let (connection, peer) = try make(cell, options)
+        try prepare(cell, connection, peer)
+        act(connection)
+    }
+}
+
 /// States outside of callbacks.
 func restingStates(_ make: @escaping MakeConnection) -> [CallState<Connection>] {
-    func state(
-        _ name: String, _ options: Connection.Options = .init(),
-        _ prepare: @escaping (Cell, Connection, PlainClient) throws -> Void
-    ) -> CallState<Connection> {
-        CallState(name) { cell, act in
-            let (connection, peer) = try make(cell, options)
-            try prepare(cell, connection, peer)
-            act(connection)
-        }
+    func state(_ name: String, _ options: Connection.Options = .init(), _ prepare: @escaping Prepare)
+        -> CallState<Connection>
+    {
+        resting(make, name, options, prepare)
     }
     return [
         state("open") { _, _, _ in },
@@ -156,6 +163,17 @@ func connectingStates() -> [CallState<Connection>] {
     ]
 }
 
+private func soonIdle() -> Connection.Options {
+    var options = Connection.Options()
+    options.timeouts.idle = .milliseconds(5)
+    return options
+}
+
+private func readAway(_ peer: PlainClient) {
+    var part = [UInt8](repeating: 0, count: 65_536)
+    _ = recv(peer.descriptor, &part, part.count, Int32(MSG_DONTWAIT))
+}
+
 /// States inside a callback.
 func callbackStates(_ make: @escaping MakeConnection) -> [CallState<Connection>] {
     func state(
@@ -168,8 +186,6 @@ func callbackStates(_ make: @escaping MakeConnection) -> [CallState<Connection>]
             try cell.settle()
         }
     }
-    var idle = Connection.Options()
-    idle.timeouts.idle = .milliseconds(5)
     return [
         state("inside onData") { _, connection, peer, act in
             connection.onData = { connection, _ in act(connection) }
@@ -190,13 +206,12 @@ func callbackStates(_ make: @escaping MakeConnection) -> [CallState<Connection>]
                 act($0)
             }
             connection.fillQueue(to: 200_000)
-            var part = [UInt8](repeating: 0, count: 65_536)
             try cell.turn {
-                _ = recv(peer.descriptor, &part, part.count, Int32(MSG_DONTWAIT))
+                readAway(peer)
                 return isDrained
             }
         },
-        state("inside onTimeout", idle) { cell, connection, _, act in
+        state("inside onTimeout", soonIdle()) { cell, connection, _, act in
             var isPassed = false
             connection.onTimeout = { connection, _ in
                 isPassed = true

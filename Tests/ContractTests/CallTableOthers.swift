@@ -17,6 +17,12 @@ private func listen(_ cell: Cell, _ options: Listener.Options = .init()) throws 
     return listener
 }
 
+private func refusing() -> Listener.Options {
+    var options = Listener.Options()
+    (options.maxConnections, options.beyondMaxConnections) = (1, .refuse)
+    return options
+}
+
 func listenerStates() -> [CallState<Listener>] {
     func state(
         _ name: String, _ options: Listener.Options = .init(),
@@ -31,8 +37,6 @@ func listenerStates() -> [CallState<Listener>] {
     func connect(_ cell: Cell, _ listener: Listener) throws {
         _ = cell.peer(try PlainClient(port: UInt16(listener.localAddress.port ?? 0)))
     }
-    var refusing = Listener.Options()
-    (refusing.maxConnections, refusing.beyondMaxConnections) = (1, .refuse)
     return [
         state("listening") { _, _, _ in },
         state("with a client that waits") { cell, listener, _ in try connect(cell, listener) },
@@ -67,7 +71,7 @@ func listenerStates() -> [CallState<Listener>] {
             listener.close()
             try cell.settle()
         },
-        state("inside onShed", refusing) { cell, listener, act in
+        state("inside onShed", refusing()) { cell, listener, act in
             var isShed = false
             listener.onShed = { listener, _ in
                 isShed = true
