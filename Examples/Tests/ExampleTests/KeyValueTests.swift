@@ -210,7 +210,11 @@ struct `Key-value` {
         // Until the server has read the other's.
         while true {
             try other.send(request)
-            if try other.receive(exactly: 5) == Array("+OK\r\n".utf8) { continue }
+            if try other.receive(exactly: 5) == Array("+OK\r\n".utf8) {
+                // Or it would have its place for good.
+                try other.ask(self.request(["DEL", "b"]), ":1\r\n")
+                continue
+            }
             try other.expect("command not allowed when used memory > 'maxmemory'.\r\n")
             break
         }
