@@ -6,9 +6,8 @@ extension EventLoop {
         /// What the connection starts with; its ``Connection/Timeouts/connect`` bounds the whole way to `onOpen`.
         public var connection = Connection.Options()
 
-        /// This end's address (bind(2)); nothing to let the kernel choose. The file of a Unix socket's path is removed when
-        /// the connection closes. With a host name, only addresses of
-        /// its family are tried.
+        /// This end's address (bind(2)); `nil` to let the kernel choose. The file of a Unix socket's path is removed when
+        /// the connection closes. With a host name, only addresses of its family are tried.
         public var localAddress: SocketAddress? = nil
 
         /// How long one address of a host has a head start on the next: RFC 8305, section 5, recommends 250 ms and
@@ -31,8 +30,8 @@ extension EventLoop {
     ///
     /// Set the callbacks at once, before the loop runs on. What is written before `onOpen` is queued and then sent,
     /// or fails as a whole. A Unix listener whose backlog is full is tried again, after 1 ms doubling to 100 ms, until the
-    /// connect time-out; meanwhile there is no descriptor. Throws when there can be no socket: EMFILE, EAFNOSUPPORT, bind(2)'s errors for
-    /// ``ConnectOptions/localAddress``, EINVAL for options out of bounds.
+    /// connect time-out; meanwhile there is no descriptor. Throws when there can be no socket: EMFILE, EAFNOSUPPORT,
+    /// bind(2)'s errors for ``ConnectOptions/localAddress``, EINVAL for options out of bounds.
     public func connect(
         to address: SocketAddress, options: ConnectOptions = .init()
     ) throws(IOError) -> Connection {
