@@ -104,7 +104,7 @@ struct `What an optimised program says before it traps` {
             [
                 "-O", "-parse-as-library", "-package-name", "program", "-module-name", "Program",
                 "-module-cache-path", "\(directory.path)/cache", "-o", directory.path(of: "program"),
-                projectFolder + "Sources/CallbackModel/Mistake.swift", directory.path(of: "program.swift"),
+                projectFolder + "Sources/CallbackModel/Core/Mistake.swift", directory.path(of: "program.swift"),
             ])
         let status = try compiler.waitForExit(timeLimit: .seconds(600))
         #expect(status == .exited(0), "\(compiler.standardErrorText)")

@@ -35,7 +35,7 @@ import Testing
         ]
         // file → what is allowed there, and why.
         let allowed: [String: (hatch: String, reason: String)] = [
-            "Sources/CallbackModel/Mistake.swift": ("fatalError(", "where every mistake of a caller is told"),
+            "Sources/CallbackModel/Core/Mistake.swift": ("fatalError(", "where every mistake of a caller is told"),
             "Tests/TestSupport/Monitor.swift": ("@unchecked Sendable", "its state is behind a pthread mutex"),
             "Tests/ContractTests/Contract17MisuseTests.swift": (
                 "nonisolated(unsafe)", "does what the compiler refuses, to see the trap of debug builds"

@@ -53,13 +53,3 @@ public enum TimeoutAction: Sendable {
     /// Keep it; the same time-out counts anew from now.
     case keep
 }
-
-/// What a write answers. It never blocks and never throws.
-public enum WriteStatus: Hashable, Sendable {
-    /// Less than the high water mark is queued: go on.
-    case flowing
-    /// The high water mark is reached: the bytes are queued, but stop until `onDrain`.
-    case saturated
-    /// The connection takes no more bytes; these were not sent.
-    case closed
-}
