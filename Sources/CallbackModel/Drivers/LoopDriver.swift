@@ -1,0 +1,80 @@
+// What an engine provides. The model decides what happens (policy: water marks, batching, time-outs, limits); a driver
+// makes it happen with system calls. Each driver has two parts: what the model asks of it, and what it tells the object
+// that it serves.
+//
+// Base classes rather than protocols: a call through an existential costs a retain and a release a message (vendor notes,
+// swift.md 2). They are open only to engines: `@_spi(Engine) import CallbackModel`.
+
+/// One event loop of an engine: a kernel queue of events, a clock, and the turn that delivers them.
+@_spi(Engine)
+open class LoopDriver {
+    /// Who is told when a turn begins; outlives the driver.
+    package final unowned var core: LoopCore?
+
+    /// For subclasses.
+    public init() {}
+
+    /// Runs turns as ``EventLoop/run(_:)`` says. Never called while it runs already.
+    open func run(_ mode: EventLoop.RunMode) throws(IOError) { unimplemented() }
+
+    /// Ends the run after the turn under way.
+    open func stop() { unimplemented() }
+
+    /// Keeps the loop running while `isHeld`: a listener or a connection is open, also if it waits for nothing,
+    /// a timer is due in the next turn, or other threads work for the loop.
+    open func hold(_ isHeld: Bool) { unimplemented() }
+
+    /// How many turns there were, if the options asked for metrics.
+    open var turnCount: UInt64 { unimplemented() }
+
+    /// How long the loop has waited for events, if the options asked for metrics.
+    open var nanosecondsAsleep: UInt64 { unimplemented() }
+
+    /// CLOCK_MONOTONIC in milliseconds, as it was when this turn last looked.
+    open var cachedMilliseconds: UInt64 { unimplemented() }
+
+    /// CLOCK_MONOTONIC in nanoseconds, now.
+    open var nanoseconds: UInt64 { unimplemented() }
+
+    /// Asks for one more turn, which must not sleep and begins with `LoopCore.beginTurn()`, if there is one:
+    /// the request by itself does not keep the loop running.
+    open func requestTurn() { unimplemented() }
+
+    /// Gives back everything. The model has closed every driver before; their `closed` calls come from here.
+    open func shutDown() { unimplemented() }
+
+    /// A bound, listening, non-blocking socket; accepts only after `resume()`.
+    open func makeListener(
+        on address: SocketAddress, options: Listener.Options
+    ) throws(IOError) -> ListenerDriver { unimplemented() }
+
+    /// A listening socket that somebody else has bound and that is now the driver's, unless this throws.
+    open func adoptListener(
+        _ descriptor: Int32, options: Listener.Options
+    ) throws(IOError) -> ListenerDriver { unimplemented() }
+
+    /// A socket that can be connected to `address`, bound to `local` if that is given.
+    open func makeStream(
+        for address: SocketAddress, from local: SocketAddress?, options: Connection.Options
+    ) throws(IOError) -> StreamDriver { unimplemented() }
+
+    /// A stream socket that somebody else has connected and that is now the driver's, unless this throws; and
+    /// its peer's address.
+    open func adoptStream(
+        _ descriptor: Int32, options: Connection.Options
+    ) throws(IOError) -> (StreamDriver, SocketAddress) { unimplemented() }
+
+    /// Makes the loop call `LoopCore.woken()` soon; the one thing here that any thread may call, until `shutDown`.
+    open var wake: @Sendable () -> Void { unimplemented() }
+
+    /// A timer at rest.
+    open func makeTimer() -> TimerDriver { unimplemented() }
+
+    /// A watcher of one signal, already watching.
+    open func makeSignal(_ number: Int32) throws(IOError) -> SignalDriver { unimplemented() }
+}
+
+/// A driver that lacks a method is a mistake in this package, never in a user's.
+func unimplemented(_ method: StaticString = #function) -> Never {
+    trap("\(method): an engine must override this")
+}
