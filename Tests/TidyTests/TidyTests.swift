@@ -37,7 +37,7 @@ import Testing
         let allowed: [String: (hatch: String, reason: String)] = [
             "Sources/CallbackModel/Core/Mistake.swift": ("fatalError(", "where every mistake of a caller is told"),
             "Tests/TestSupport/Monitor.swift": ("@unchecked Sendable", "its state is behind a pthread mutex"),
-            "Tests/ContractTests/Contract17MisuseTests.swift": (
+            "Tests/ContractTests/Clauses/Contract17MisuseTests.swift": (
                 "nonisolated(unsafe)", "does what the compiler refuses, to see the trap of debug builds"
             ),
         ]
@@ -109,7 +109,7 @@ import Testing
                 continue
             }
             let row = named[clause] ?? []
-            #expect(row.contains("ContractTests/" + file.name), "\(page): clause \(clause) lacks \(file.name)")
+            #expect(row.contains("ContractTests/Clauses/" + file.name), "\(page): clause \(clause) lacks \(file.name)")
         }
     }
 
