@@ -51,16 +51,20 @@ let package = Package(
                 "CallbackServer", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
-        .target(name: "ParityKit", dependencies: ["CallbackModel", "CLinux"], swiftSettings: strict),
-        .target(name: "CFaults"),
-        .target(name: "FaultKit", dependencies: ["ParityKit", "CallbackModel"], swiftSettings: strict),
+        .target(
+            name: "ParityKit", dependencies: ["CallbackModel", "CLinux"], path: "Sources/Verification/ParityKit",
+            swiftSettings: strict),
+        .target(name: "CFaults", path: "Sources/Verification/CFaults"),
+        .target(
+            name: "FaultKit", dependencies: ["ParityKit", "CallbackModel"], path: "Sources/Verification/FaultKit",
+            swiftSettings: strict),
         .executableTarget(
             name: "parity",
             dependencies: [
                 "CallbackServer", "ParityKit", "FaultKit",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
-            swiftSettings: strict),
+            path: "Sources/Verification/parity", swiftSettings: strict),
 
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: testing),
         .testTarget(name: "TestSupportTests", dependencies: ["TestSupport"], swiftSettings: testing),

@@ -25,6 +25,9 @@ import Testing
             (DrainReport(), "0 finished, 0 forced, 0 broken"), (slow, "data: 0.012 seconds"),
             (Listener.Shed(count: 12, cause: .maxConnections), "12 turned away: maxConnections"),
             (EventLoop.Signal.terminate, "SIGTERM"), (EventLoop.Signal(rawValue: 40), "signal 40"),
+            (EventLoop.OverloadEvent.began, "began"), (EventLoop.OverloadEvent.shed(count: 3), "shed(3)"),
+            (EventLoop.OverloadEvent.ended, "ended"),
+            (Connection.PeerCredentials(processID: 7, userID: 8, groupID: 9), "process 7, user 8, group 9"),
         ] as [(any Sendable, String)])
     func `is printed without the names of modules`(value: any Sendable, text: String) {
         #expect("\(value)" == text)

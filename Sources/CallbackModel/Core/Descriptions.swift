@@ -90,3 +90,19 @@ extension EventLoop.Signal: CustomStringConvertible {
         }
     }
 }
+
+extension EventLoop.OverloadEvent: CustomStringConvertible {
+    /// `began`, `shed(3)`, `ended`.
+    public var description: String {
+        switch self {
+        case .began: "began"
+        case .shed(let count): "shed(\(count))"
+        case .ended: "ended"
+        }
+    }
+}
+
+extension Connection.PeerCredentials: CustomStringConvertible {
+    /// `process 4711, user 1000, group 1000`.
+    public var description: String { "process \(processID), user \(userID), group \(groupID)" }
+}

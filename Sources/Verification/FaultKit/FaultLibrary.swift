@@ -2,7 +2,7 @@ internal import CallbackModel
 internal import Glibc
 package import ParityKit
 
-/// Which faults are injected; the text is what `Sources/CFaults/include/CFaults.h` describes.
+/// Which faults are injected; the text is what `Sources/Verification/CFaults/include/CFaults.h` describes.
 package enum FaultPlan: Hashable, Sendable, CustomStringConvertible {
     /// Nothing fails.
     case off
@@ -35,7 +35,7 @@ package enum FaultPlan: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// The library of `Sources/CFaults`, which has to have been loaded before libc.
+/// The library of `Sources/Verification/CFaults`, which has to have been loaded before libc.
 @safe package struct FaultLibrary: Sendable {
     private let set: @convention(c) (UnsafePointer<CChar>) -> Int32
     private let arm: @convention(c) (Int32) -> Void
