@@ -33,7 +33,8 @@ let package = Package(
     targets: [
         .systemLibrary(name: "CLibuv", pkgConfig: "libuv", providers: [.apt(["libuv1-dev"])]),
         .target(name: "CLinux"),
-        // `ByteReader` may not outlive what it reads: to say so is still an experimental feature (vendor notes, swift.md).
+        // `ByteReader` may not outlive what it reads: to say so is still an experimental feature (vendor notes,
+        // swift.md).
         .target(
             name: "CallbackModel", swiftSettings: strict + [.enableExperimentalFeature("Lifetimes")]),
         .target(name: "LinuxSockets", dependencies: ["CallbackModel", "CLinux"], swiftSettings: strict),

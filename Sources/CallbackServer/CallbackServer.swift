@@ -21,7 +21,8 @@ extension Engine: CustomStringConvertible {
 }
 
 extension EventLoop {
-    /// A loop for this thread. Throws EINVAL for options out of bounds, and EMFILE, ENFILE or ENOMEM when the kernel gives no descriptor to wait with.
+    /// A loop for this thread. Throws EINVAL for options out of bounds, and EMFILE, ENFILE or ENOMEM when the kernel
+    /// gives no descriptor to wait with.
     public convenience init(engine: Engine = .libuv, options: Options = .init()) throws(IOError) {
         try options.validate()
         switch engine {

@@ -263,8 +263,8 @@ internal import LinuxSockets
         let status = unsafe pending.write(to: handle) { request, status in
             unsafe LibuvStream.didWrite(request, status)
         }
-        // libuv refuses a write only for a handle that is closed or not connected, which this one is not, or for want of
-        // memory, which Swift would not survive either.
+        // libuv refuses a write only for a handle that is closed or not connected, which this one is not, or for want
+        // of memory, which Swift would not survive either.
         require(status == 0, "uv_write: \(status)")
     }
 

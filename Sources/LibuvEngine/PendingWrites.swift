@@ -80,8 +80,8 @@ internal import CLibuv
     /// Bytes that are not yet in libuv's hands.
     private(set) var waitingByteCount = 0
 
-    /// Puts `bytes` behind what is here: a copy, unless they are enough of `array`'s that it is kept for them. Where the
-    /// last chunk has room for all of them they are copied, or each small piece between arrays would have a chunk.
+    /// Puts `bytes` behind what is here: a copy, unless they are enough of `array`'s that it is kept for them. Where
+    /// the last chunk has room for all of them they are copied, or each small piece between arrays would have a chunk.
     func append(_ bytes: Span<UInt8>, of array: [UInt8]?) {
         waitingByteCount += bytes.count
         let last = chunks.count - 1

@@ -37,8 +37,8 @@ package func sendProgress(_ descriptor: Int32) -> SendProgress? {
     return .untaken(Int(untaken), full: Int(full))
 }
 
-/// Whether the peer has yet to acknowledge bytes that the kernel has taken, or, on a Unix socket, to read them (SIOCOUTQ,
-/// tcp(7) and unix(7)).
+/// Whether the peer has yet to acknowledge bytes that the kernel has taken, or, on a Unix socket, to read them
+/// (SIOCOUTQ, tcp(7) and unix(7)).
 package func hasUnacknowledged(_ descriptor: Int32) -> Bool {
     var count: Int32 = 0
     return unsafe descriptor >= 0 && linux_outgoing_queue(descriptor, &count) == 0 && count > 0

@@ -74,8 +74,8 @@ protocol Poller: AnyObject {
 
     /// Waits until something is ready, or for so many milliseconds; for ever when negative, not at all when 0.
     ///
-    /// Returns how many descriptors are ready; a negative number when a signal has ended the wait, which is no error and
-    /// no event. The loop waits again: it knows how much of the time is left.
+    /// Returns how many descriptors are ready; a negative number when a signal has ended the wait, which is no error
+    /// and no event. The loop waits again: it knows how much of the time is left.
     func wait(milliseconds: Int32) throws(IOError) -> Int
 
     /// What the last wait found, from 0 on, whatever has been changed since.

@@ -41,8 +41,8 @@ internal import Glibc
         for block in blocks[finished...] where block.kept == nil { unsafe block.base.deallocate() }
     }
 
-    /// Puts `bytes` behind what is here: a copy, unless they are enough of `array`'s that it is kept for them. Where the
-    /// last block has room for all of them they are copied, or each small piece between arrays would have a block.
+    /// Puts `bytes` behind what is here: a copy, unless they are enough of `array`'s that it is kept for them. Where
+    /// the last block has room for all of them they are copied, or each small piece between arrays would have a block.
     mutating func append(_ bytes: Span<UInt8>, of array: [UInt8]?) {
         byteCount += bytes.count
         let room = finished == blocks.count ? 0 : blocks[blocks.count - 1].capacity - blocks[blocks.count - 1].end

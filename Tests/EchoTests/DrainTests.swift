@@ -4,7 +4,8 @@ import Synchronization
 import TestSupport
 import Testing
 
-/// SIGTERM in the middle of everything. `CALLBACKSERVER_DRAIN_ROUNDS=50` is the full size, 200 drains, and tells figures.
+/// SIGTERM in the middle of everything. `CALLBACKSERVER_DRAIN_ROUNDS=50` is the full size, 200 drains, and tells
+/// figures.
 @Suite(.serialized, .timeLimit(.minutes(20)), .onOwnThread)
 struct `Draining under load` {
     @Test(arguments: Engine.allCases)

@@ -85,8 +85,8 @@ public final class PlainListener: Sendable {
     }
 }
 
-/// accept4(2), hidden from Swift behind `_GNU_SOURCE` and so looked up by its name. With accept(2), a child that another
-/// test spawns before FD_CLOEXEC is set would inherit the socket, and hold back its end.
+/// accept4(2), hidden from Swift behind `_GNU_SOURCE` and so looked up by its name. With accept(2), a child that
+/// another test spawns before FD_CLOEXEC is set would inherit the socket, and hold back its end.
 private let accept4 = unsafeBitCast(
     dlsym(nil, "accept4"),
     to: (@convention(c) (Int32, UnsafeMutablePointer<sockaddr>?, UnsafeMutablePointer<socklen_t>?, Int32) -> Int32).self

@@ -11,6 +11,22 @@ import Testing
         }
     }
 
+    @Test func `lines fit the screen, comments too`() throws {
+        for folder in ["Sources", "Tests", "Benchmarks/Sources", "Benchmarks/Tests", "Examples/Sources"] {
+            for file in try swiftFiles(folder) {
+                for (number, line) in file.lines.enumerated() where line.count > 120 {
+                    Issue.record("\(file.path):\(number + 1): \(line.count) columns, at most 120 fit")
+                }
+            }
+        }
+    }
+
+    @Test func `the model has a folder for each subject`() throws {
+        let subjects = ["Addresses", "Connection", "Core", "Drivers", "Framing", "Listener", "Loop"]
+        let folder = "Sources/CallbackModel"
+        #expect(try FileManager.default.contentsOfDirectory(atPath: root + folder).sorted() == subjects)
+    }
+
     @Test func `functions fit a screen`() throws {
         for file in try swiftFiles("Sources") + swiftFiles("Tests") {
             for function in functions(in: file) where function.length > 60 {

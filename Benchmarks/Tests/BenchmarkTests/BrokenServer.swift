@@ -14,7 +14,8 @@ enum Fault: CaseIterable {
     case neverCloses
 }
 
-/// An echo server on a thread of its own, one client after the other, with a fault from the third message of 64 bytes on.
+/// An echo server on a thread of its own, one client after the other, with a fault from the third message of 64 bytes
+/// on.
 final class BrokenServer: Sendable {
     let port: Int
     private let listener: Int32

@@ -23,7 +23,7 @@ extension EventLoop {
 }
 
 extension Duration {
-    /// How long a client may take nothing of the last words, and then how long it may not close: enough for one that reads
-    /// 20 kB/s with the kernel's usual buffers.
+    /// How long a client may take nothing of the last words, and then how long it may not close: enough for one that
+    /// reads 20 kB/s with the kernel's usual buffers.
     public static var farewell: Duration { .seconds(10) }
 }

@@ -1,7 +1,7 @@
 import CallbackServer
 
-/// The rules of RFC 9110, RFC 9112 and RFC 3986 for a request's head. They are about bytes: to Unicode, two of them may be
-/// one letter, and others the same letter.
+/// The rules of RFC 9110, RFC 9112 and RFC 3986 for a request's head. They are about bytes: to Unicode, two of them may
+/// be one letter, and others the same letter.
 enum Grammar {
     typealias Bytes = ArraySlice<UInt8>
 

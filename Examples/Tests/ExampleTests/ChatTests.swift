@@ -70,7 +70,8 @@ struct `Chat` {
         let chat = try Example("chat", engine)
         let ann = try join(chat, "ann", others: "nobody else")
         let bob = try greeted(chat)
-        // Controls; what turns text around; what cannot be seen, alone and behind a letter; too long, also by its marks.
+        // Controls; what turns text around; what cannot be seen, alone and behind a letter; too long, also by its
+        // marks.
         let names = [
             "", "two words", "\u{1b}[2J", "\u{202e}bob", "b\u{200d}ob", "bob\u{fe0f}", "bo\u{34f}b", "\u{3164}",
             "\u{301}", "back\\slash", String(repeating: "n", count: 21), "n" + String(repeating: "\u{301}", count: 20),

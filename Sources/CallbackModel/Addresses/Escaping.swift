@@ -27,12 +27,14 @@ extension String {
         self.init(escaping: copy, isCut: count < bytes.count)
     }
 
-    /// Text from outside, made fit for a terminal and for a line of a log: ``init(escaping:limit:)`` of its UTF-8 bytes.
+    /// Text from outside, made fit for a terminal and for a line of a log: ``init(escaping:limit:)`` of its UTF-8
+    /// bytes.
     public init(escaping text: some StringProtocol) {
         self.init(escaping: Array(text.utf8), isCut: false)
     }
 
-    /// The same for bytes that may end in the middle of a character, or for a sentence in which parts are escaped already.
+    /// The same for bytes that may end in the middle of a character, or for a sentence in which parts are escaped
+    /// already.
     package init(escaping bytes: [UInt8], isCut: Bool = false, keepsBackslashes: Bool = false) {
         self = ""
         var parser = Unicode.UTF8.ForwardParser()

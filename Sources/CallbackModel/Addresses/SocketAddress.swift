@@ -14,7 +14,8 @@ public struct SocketAddress: Hashable, Sendable {
         case unixAbstract(Name)
     }
 
-    /// The name of a Unix socket, which is bytes: two texts that look the same, or are equal as strings, may be two files.
+    /// The name of a Unix socket, which is bytes: two texts that look the same, or are equal as strings, may be two
+    /// files.
     package struct Name: Hashable, Sendable {
         package let bytes: [UInt8]
 
@@ -177,8 +178,8 @@ public struct SocketAddress: Hashable, Sendable {
 
     /// The address without its port: `127.0.0.1`, `fe80::1%2`; a Unix-domain socket's path, or `@` and its name.
     ///
-    /// To be used, not to be shown: a peer chooses its path or name, which stand here as they are. ``description`` escapes
-    /// them. What is no UTF-8 is replaced by U+FFFD; ``bytes`` has all of it.
+    /// To be used, not to be shown: a peer chooses its path or name, which stand here as they are. ``description``
+    /// escapes them. What is no UTF-8 is replaced by U+FFFD; ``bytes`` has all of it.
     public var host: String {
         switch storage {
         case .ipv4(let address, _):

@@ -5,8 +5,8 @@
 /// How many bytes went each way, how many were never sent and how long the connection lasted can still be read
 /// from the connection inside `onClose`.
 public enum CloseReason: Hashable, Sendable {
-    /// This side closed: ``Connection/close()``; or ``Connection/end()`` or ``Connection/finish(within:)``, and the peer had
-    /// not ended before.
+    /// This side closed: ``Connection/close()``; or ``Connection/end()`` or ``Connection/finish(within:)``, and the
+    /// peer had not ended before.
     case localClose
     /// This side called ``Connection/reset()``.
     case localReset
@@ -16,8 +16,8 @@ public enum CloseReason: Hashable, Sendable {
     case peerReset
     /// A time-out passed, and `onTimeout` did not keep the connection.
     case timedOut(TimeoutKind)
-    /// More was queued than ``EventLoop/Options/maxQueuedBytes``, and by this connection most; or the loop was overloaded
-    /// and this queue did not move for 10 seconds.
+    /// More was queued than ``EventLoop/Options/maxQueuedBytes``, and by this connection most; or the loop was
+    /// overloaded and this queue did not move for 10 seconds.
     case shed
     /// The deadline of ``Listener/drain(within:forcing:_:)`` came first.
     case drainDeadline

@@ -140,8 +140,8 @@ extension Connection {
         closeDriver(resetting: forcing == .reset || isPeerOwed)
     }
 
-    /// Whether this side has more to send: bytes in the queue, or what a pipe's source may still bring. FIN would then let
-    /// the peer take a part for the whole.
+    /// Whether this side has more to send: bytes in the queue, or what a pipe's source may still bring. FIN would then
+    /// let the peer take a part for the whole.
     var isPeerOwed: Bool {
         bufferedByteCount > 0 || output == .open && isPipeTarget
     }

@@ -4,8 +4,8 @@ extension EventLoop {
     /// Begins a connection to `address`. `onOpen` follows, or else `onClose` with what went wrong: a refusal is
     /// ``CloseReason/failed(_:)`` with ECONNREFUSED and the address (connect(2)).
     ///
-    /// Set the callbacks at once, before the loop runs on. What is written before `onOpen` is queued and then sent,
-    /// or fails as a whole. A Unix listener whose backlog is full is tried again, after 1 ms doubling to 100 ms, until the
+    /// Set the callbacks at once, before the loop runs on. What is written before `onOpen` is queued and then sent, or
+    /// fails as a whole. A Unix listener whose backlog is full is tried again, after 1 ms doubling to 100 ms, until the
     /// connect time-out; meanwhile there is no descriptor. Throws when there can be no socket: EMFILE, EAFNOSUPPORT,
     /// bind(2)'s errors for ``ConnectOptions/localAddress``, EINVAL for options out of bounds.
     public func connect(
@@ -67,8 +67,8 @@ extension EventLoop {
     /// stream, or EEXIST for a descriptor that this loop has already. SO_LINGER is switched off, since a close would
     /// block the loop (socket(7)). `onOpen` does not run; reading begins in the next turn.
     ///
-    /// The look for EEXIST passes all open connections of the loop, at some 40 ns for each. Other loops are not looked at:
-    /// two that adopt one descriptor would both close it.
+    /// The look for EEXIST passes all open connections of the loop, at some 40 ns for each. Other loops are not looked
+    /// at: two that adopt one descriptor would both close it.
     public func adopt(
         connected descriptor: Int32, options: Connection.Options = .init()
     ) throws(IOError) -> Connection {

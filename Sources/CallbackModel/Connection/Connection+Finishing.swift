@@ -1,27 +1,27 @@
 // The polite end: the peer can still read all of what was written to it.
 
 extension Connection {
-    /// Sends what is queued, then FIN, and closes when the peer's FIN has come. What the peer sends until then is read and
-    /// dropped.
+    /// Sends what is queued, then FIN, and closes when the peer's FIN has come. What the peer sends until then is read
+    /// and dropped.
     ///
-    /// It is the end after last words: an answer that refuses, a farewell. ``close()`` with bytes unread makes the kernel
-    /// send RST, which can cost the peer what it has not read yet (RFC 9112, section 9.6), and ``end()`` alone lets the
-    /// peer keep the connection.
+    /// It is the end after last words: an answer that refuses, a farewell. ``close()`` with bytes unread makes the
+    /// kernel send RST, which can cost the peer what it has not read yet (RFC 9112, section 9.6), and ``end()`` alone
+    /// lets the peer keep the connection.
     ///
     /// The peer has `limit`, in whole milliseconds. The time begins anew whenever the peer takes bytes: bytes leave the
     /// queue, or the peer's kernel acknowledges some. So a slow reader gets all. When the time has passed without that:
     ///
-    /// - If bytes are queued or not acknowledged, the connection is reset and closes with ``CloseReason/timedOut(_:)`` and
-    ///   ``TimeoutKind/close``. A Unix socket has no RST: what waits in the socket stays readable to the peer, behind it
-    ///   comes an end like any other, and the peer cannot tell that queued bytes are missing.
+    /// - If bytes are queued or not acknowledged, the connection is reset and closes with ``CloseReason/timedOut(_:)``
+    ///   and ``TimeoutKind/close``. A Unix socket has no RST: what waits in the socket stays readable to the peer,
+    ///   behind it comes an end like any other, and the peer cannot tell that queued bytes are missing.
     /// - If the peer has everything and only does not close, the connection closes as by ``close()``.
     ///
     /// The kernel is asked when the time has passed, so a peer that stops taking bytes is ended after at most twice the
     /// limit. The other time-outs count as before, apart from ``Timeouts/read``. The deadline of
     /// ``Listener/drain(within:forcing:_:)`` ends the connection too.
     ///
-    /// `onData` is set to `nil`, a pause ends, and a pipe from this connection is cut: its target is reset, since the rest
-    /// will not come. A second call gives a new limit. On a connection that closes already, this does nothing.
+    /// `onData` is set to `nil`, a pause ends, and a pipe from this connection is cut: its target is reset, since the
+    /// rest will not come. A second call gives a new limit. On a connection that closes already, this does nothing.
     ///
     /// - Precondition: `limit` is not negative.
     public func finish(within limit: Duration) {

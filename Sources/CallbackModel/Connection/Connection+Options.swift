@@ -15,11 +15,12 @@ extension Connection {
         public var receiveBufferSize: Int? = nil
         /// The kernel's send buffer in bytes, from 1 (SO_SNDBUF, socket(7)); nothing for its own choice.
         public var sendBufferSize: Int? = nil
-        /// How many bytes the kernel takes beyond those that it has sent already, from 1 (TCP_NOTSENT_LOWAT, tcp(7)); `nil`
-        /// for the system's choice, usually as many as the send buffer holds.
+        /// How many bytes the kernel takes beyond those that it has sent already, from 1 (TCP_NOTSENT_LOWAT, tcp(7));
+        /// `nil` for the system's choice, usually as many as the send buffer holds.
         ///
-        /// What it does not take stays in the queue, where ``Connection/bufferedByteCount``, `onDrain` and time-outs see
-        /// it, and where ``Connection/reset()`` can drop it. 128 KiB is a usual value. Unix sockets have no such limit.
+        /// What it does not take stays in the queue, where ``Connection/bufferedByteCount``, `onDrain` and time-outs
+        /// see it, and where ``Connection/reset()`` can drop it. 128 KiB is a usual value. Unix sockets have no such
+        /// limit.
         public var notSentLowWaterMark: Int? = nil
         /// The type of service of outgoing packets, the DSCP in its upper six bits (IP_TOS, ip(7); IPV6_TCLASS,
         /// ipv6(7)); nothing for the system's.
@@ -98,12 +99,12 @@ extension Connection {
 
     /// Time-outs, each 1 ms or more, rounded up to whole milliseconds; `nil` for none.
     ///
-    /// One that has passed is compared with what the kernel knows before it counts: input that waits to be read, room for
-    /// what is queued, and bytes that the peer has acknowledged put it off. If the loop itself was late to look, the peer
-    /// has more time, ten times as much as it was late, at most the whole time-out again.
+    /// One that has passed is compared with what the kernel knows before it counts: input that waits to be read, room
+    /// for what is queued, and bytes that the peer has acknowledged put it off. If the loop itself was late to look,
+    /// the peer has more time, ten times as much as it was late, at most the whole time-out again.
     public struct Timeouts: Hashable, Sendable {
-        /// Neither side sent anything for this long, and the peer acknowledged nothing. Counts also while the connection is
-        /// paused: what then waits to be read puts off nothing.
+        /// Neither side sent anything for this long, and the peer acknowledged nothing. Counts also while the
+        /// connection is paused: what then waits to be read puts off nothing.
         public var idle: Duration? = nil
         /// The peer sent nothing for this long, while the connection was reading.
         public var read: Duration? = nil

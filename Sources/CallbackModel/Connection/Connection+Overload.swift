@@ -39,8 +39,8 @@ extension Connection {
         closeDriver(resetting: true)
     }
 
-    /// Whether its queue has not moved for ``Overload/mostLooks`` looks in a row. A look: once a second while the loop is
-    /// overloaded.
+    /// Whether its queue has not moved for ``Overload/mostLooks`` looks in a row. A look: once a second while the loop
+    /// is overloaded.
     func isStuck() -> Bool {
         guard queuedByteCount > 0 else {
             if let rare { rare.queueLook = nil }

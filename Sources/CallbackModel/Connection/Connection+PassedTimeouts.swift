@@ -61,8 +61,9 @@ extension Connection {
         }
     }
 
-    /// The peer was silent while the loop did not look, and perhaps only because it waited for the loop. It has the time
-    /// of the stall again, at most the whole limit. Once only, or a loop that is always late would keep dead peers.
+    /// The peer was silent while the loop did not look, and perhaps only because it waited for the loop. It has the
+    /// time of the stall again, at most the whole limit. Once only, or a loop that is always late would keep dead
+    /// peers.
     private func extendAfterStall(_ passed: Countdown, now: UInt64) -> Bool {
         let stall = core.timeouts.lastStall
         guard stall.end > passed.since else { return false }

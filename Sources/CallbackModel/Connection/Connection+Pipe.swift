@@ -6,9 +6,9 @@ extension Connection {
     ///
     /// Takes the place of `onData`; the other callbacks stay the user's. When this connection's peer has finished,
     /// `target` ends (``end()``) and the other direction goes on, as with ``Options/allowsHalfOpen``. When this
-    /// connection breaks before that, or this side closes it, `target` is reset, so that its peer cannot take a part for
-    /// the whole. When `target` goes first, this connection closes, or is reset if `target` broke. A second call moves the
-    /// pipe to another target. A target takes from one source: another pipe to it ends the first one, whose
+    /// connection breaks before that, or this side closes it, `target` is reset, so that its peer cannot take a part
+    /// for the whole. When `target` goes first, this connection closes, or is reset if `target` broke. A second call
+    /// moves the pipe to another target. A target takes from one source: another pipe to it ends the first one, whose
     /// source goes on reading, into nothing until its `onData` is set. All this comes right after `onEnd` and
     /// `onClose`, which may still lead the pipe elsewhere. A connection that is closed already is no source and no
     /// target: then nothing happens.

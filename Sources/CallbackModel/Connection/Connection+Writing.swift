@@ -11,8 +11,9 @@ extension Connection {
     }
 
     /// The same for an array. One of 1 KiB and more is not copied but kept by reference where it has to wait: so a
-    /// message to many connections is in memory once, however slow they are. It is copied all the same if smaller pieces
-    /// come before or behind it, if another such array waits in the same callback, or if most of its memory need not.
+    /// message to many connections is in memory once, however slow they are. It is copied all the same if smaller
+    /// pieces come before or behind it, if another such array waits in the same callback, or if most of its memory need
+    /// not.
     @discardableResult
     public func write(_ bytes: [UInt8]) -> WriteStatus {
         bytes.count < Self.leastKept ? write(bytes.span) : writeKept(bytes)

@@ -110,8 +110,8 @@ final class HostRace {
 
     // MARK: A full backlog
 
-    /// How long a Unix listener is left alone whose backlog is full, in milliseconds: doubled each time up to the second.
-    /// The kernel tells nobody when there is room.
+    /// How long a Unix listener is left alone whose backlog is full, in milliseconds: doubled each time up to the
+    /// second. The kernel tells nobody when there is room.
     private static let firstBackOff: Int64 = 1
     private static let longestBackOff: Int64 = 100
 

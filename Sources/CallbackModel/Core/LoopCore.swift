@@ -288,8 +288,8 @@ internal import Glibc
         holdIfNeeded()
     }
 
-    /// Whether anything keeps `run` running. Asked of the model, so that all engines tell the same: libuv for one counts
-    /// what has closed until it has called back.
+    /// Whether anything keeps `run` running. Asked of the model, so that all engines tell the same: libuv for one
+    /// counts what has closed until it has called back.
     var isAlive: Bool {
         hasWoken || mustHold || referencedTimers > 0 || watchers.values.contains { $0.isReferenced }
     }
@@ -312,8 +312,8 @@ internal import Glibc
     func add(_ watcher: EventLoop.SignalWatcher) { watchers[ObjectIdentifier(watcher)] = watcher }
     func remove(_ watcher: EventLoop.SignalWatcher) { watchers[ObjectIdentifier(watcher)] = nil }
 
-    /// Throws EEXIST for a descriptor that an object of this loop owns: the second to close it would close another's, once
-    /// the kernel has handed out the number again.
+    /// Throws EEXIST for a descriptor that an object of this loop owns: the second to close it would close another's,
+    /// once the kernel has handed out the number again.
     func refuseOwned(_ descriptor: Int32) throws(IOError) {
         var isOwned = listeners.values.contains { $0.driver.descriptor == descriptor }
         connections.forEach { if $0.driver.descriptor == descriptor { isOwned = true } }

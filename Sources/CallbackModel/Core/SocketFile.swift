@@ -60,14 +60,14 @@ package final class SocketFile {
 
 /// A lock on the folder of a Unix socket's file (flock(2)), for the time from the look at an old file to listen(2).
 ///
-/// Without it a socket that is bound and does not listen yet looks stale to a second process that starts: it would remove
-/// the file, and both would listen. A folder needs no file of the lock's own. Where it cannot be locked, because it cannot
-/// be read or its file system has no locks, nothing is lost but this.
+/// Without it a socket that is bound and does not listen yet looks stale to a second process that starts: it would
+/// remove the file, and both would listen. A folder needs no file of the lock's own. Where it cannot be locked, because
+/// it cannot be read or its file system has no locks, nothing is lost but this.
 package final class FolderLock {
     private var descriptor: Int32
 
-    /// How long another process may keep the lock, in milliseconds: it needs it for a few system calls. After that we go
-    /// on without it, since the loop stands still.
+    /// How long another process may keep the lock, in milliseconds: it needs it for a few system calls. After that we
+    /// go on without it, since the loop stands still.
     private static let patience = 200
 
     /// Waits for the lock on the folder that `path` is in.

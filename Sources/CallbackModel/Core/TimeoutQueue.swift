@@ -24,8 +24,9 @@ final class TimeoutQueue {
 
         /// 10 ms: ordinary turns are late by less.
         static let leastLateness: UInt64 = 10
-        /// Only the end of a stall is seen, behind the first missed deadline. It counts as a tenth of the whole: so a loop
-        /// that is late by a tenth of a time-out gives all of it again, and one that is often a little late gives little.
+        /// Only the end of a stall is seen, behind the first missed deadline. It counts as a tenth of the whole: so a
+        /// loop that is late by a tenth of a time-out gives all of it again, and one that is often a little late gives
+        /// little.
         static let parts: UInt64 = 10
     }
 
@@ -85,7 +86,8 @@ final class TimeoutQueue {
         if now >= alarmDeadline, now - alarmDeadline >= Stall.leastLateness {
             lastStall = Stall(end: now, lateness: now - alarmDeadline)
         }
-        // Set for one that is due and not looked at yet, it would ring late once more, and tell of a stall that was none.
+        // Set for one that is due and not looked at yet, it would ring late once more, and tell of a stall that was
+        // none.
         alarmDeadline = 0
         while let first = heap.first, first.deadline <= now {
             // Held for the call: a time-out that closes the connection may let go of the loop's reference.

@@ -20,7 +20,8 @@ internal import Synchronization
     /// No address of a node, which is aligned.
     private static let closed: UInt = 1
 
-    /// Every change of it is a read and a write in one step, so what acquires the list sees all that was released into it.
+    /// Every change of it is a read and a write in one step, so what acquires the list sees all that was released into
+    /// it.
     private let newest = Atomic<UInt>(WakeQueue.empty)
     /// How many threads may be about to call `wake`.
     private let wakersInside = Atomic<Int>(0)
@@ -108,7 +109,8 @@ internal import Synchronization
         var yields = 0
         while wakersInside.load(ordering: .acquiring) != 0 {
             yields += 1
-            // A thread of a real-time class does not yield to one of lower priority, so it has to sleep (sched_yield(2)).
+            // A thread of a real-time class does not yield to one of lower priority, so it has to sleep
+            // (sched_yield(2)).
             if yields > Self.yieldLimit { sleepShortly() } else { sched_yield() }
         }
     }

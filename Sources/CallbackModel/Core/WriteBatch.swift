@@ -2,11 +2,11 @@ internal import Glibc
 
 /// The bytes that callbacks have written and no system call has carried yet: one buffer for the whole loop.
 ///
-/// Small writes of one callback are laid behind each other and leave in one `send` when the callback returns
-/// (contract clause 7). A connection's bytes are one run. The run that was last written to is open; those of other
-/// connections are parked. If a run cannot grow where it is, it is moved to the end of the buffer, so that it stays one.
-/// A run that others have overtaken gets as much again to grow in: connections that are written to in turn move theirs a
-/// few times, not each time.
+/// Small writes of one callback are laid behind each other and leave in one `send` when the callback returns (contract
+/// clause 7). A connection's bytes are one run. The run that was last written to is open; those of other connections
+/// are parked. If a run cannot grow where it is, it is moved to the end of the buffer, so that it stays one. A run that
+/// others have overtaken gets as much again to grow in: connections that are written to in turn move theirs a few
+/// times, not each time.
 ///
 /// What a callback passes on as it got it is not even copied: the run is then the part of the loop's read buffer where
 /// the bytes are, which stay there until the callback has returned. Nor is a large array that is all its connection has
@@ -15,7 +15,8 @@ internal import Glibc
 /// It sends nothing itself: `LoopCore` takes the runs out and hands them over. A struct in it, not a class: a message
 /// would otherwise touch a retain count twice.
 @safe struct WriteBatch {
-    /// 64 KiB: four of the largest pieces that belong here. What one read brought and is passed on as it is needs no room.
+    /// 64 KiB: four of the largest pieces that belong here. What one read brought and is passed on as it is needs no
+    /// room.
     static let capacity = 64 * 1024
 
     /// Larger pieces go straight to the kernel: copying 16 KiB costs about what the saved system call does.
@@ -90,8 +91,8 @@ internal import Glibc
         lentCount = 0
     }
 
-    /// Begins the run of `connection` with `bytes`, as many as `takes` says, or goes on with it, if they are lent ones and
-    /// no others are between. Answers how many bytes the run has then; 0 if it is not so simple.
+    /// Begins the run of `connection` with `bytes`, as many as `takes` says, or goes on with it, if they are lent ones
+    /// and no others are between. Answers how many bytes the run has then; 0 if it is not so simple.
     ///
     /// Small on purpose: it is inlined into `write`, and every call that it might make would cost each message
     /// the saving of registers.

@@ -2,8 +2,8 @@
 // makes it happen with system calls. Each driver has two parts: what the model asks of it, and what it tells the object
 // that it serves.
 //
-// Base classes rather than protocols: a call through an existential costs a retain and a release a message (vendor notes,
-// swift.md 2). They are open only to engines: `@_spi(Engine) import CallbackModel`.
+// Base classes rather than protocols: a call through an existential costs a retain and a release a message (vendor
+// notes, swift.md 2). They are open only to engines: `@_spi(Engine) import CallbackModel`.
 
 /// One event loop of an engine: a kernel queue of events, a clock, and the turn that delivers them.
 @_spi(Engine)

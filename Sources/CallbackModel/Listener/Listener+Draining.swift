@@ -1,7 +1,8 @@
 extension Listener {
     /// What a drain does at its deadline to the connections that are still open.
     public enum Forcing: Hashable, Sendable {
-        /// Resets them. Only they know whether the last answer was whole, so none of their peers can take a part for it.
+        /// Resets them. Only they know whether the last answer was whole, so none of their peers can take a part for
+        /// it.
         case reset
         /// Sends FIN to those that are owed nothing: no byte is queued, and no pipe still brings any. The others are
         /// reset. It suits protocols whose messages tell where they end.
@@ -12,8 +13,8 @@ extension Listener {
     /// ``CloseReason/drainDeadline``. Then calls `done`, once, with what became of them.
     ///
     /// Clients that wait in the kernel's backlog are accepted first, as far as ``Options/maxConnections`` allows before
-    /// the deadline: they have connected, and the kernel would reset them. Then the socket closes, at the latest when as
-    /// many were accepted as the backlog holds.
+    /// the deadline: they have connected, and the kernel would reset them. Then the socket closes, at the latest when
+    /// as many were accepted as the backlog holds.
     ///
     /// A connection that no longer matters to its user should be ended by the user; draining only waits. A
     /// second drain replaces the deadline and the callback of the first, which is not called.

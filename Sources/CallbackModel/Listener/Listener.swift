@@ -1,4 +1,5 @@
-/// A listening socket: it calls back for each client that connects; made by ``EventLoop/listen(on:options:onConnection:)``.
+/// A listening socket: it calls back for each client that connects; made by
+/// ``EventLoop/listen(on:options:onConnection:)``.
 ///
 /// The loop owns it while it is open; user code may hold it or not.
 public final class Listener {

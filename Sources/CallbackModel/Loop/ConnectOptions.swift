@@ -4,8 +4,8 @@ extension EventLoop {
         /// What the connection starts with; its ``Connection/Timeouts/connect`` bounds the whole way to `onOpen`.
         public var connection = Connection.Options()
 
-        /// This end's address (bind(2)); `nil` to let the kernel choose. The file of a Unix socket's path is removed when
-        /// the connection closes. With a host name, only addresses of its family are tried.
+        /// This end's address (bind(2)); `nil` to let the kernel choose. The file of a Unix socket's path is removed
+        /// when the connection closes. With a host name, only addresses of its family are tried.
         public var localAddress: SocketAddress? = nil
 
         /// How long one address of a host has a head start on the next: RFC 8305, section 5, recommends 250 ms and

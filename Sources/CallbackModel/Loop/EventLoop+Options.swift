@@ -7,19 +7,19 @@ extension EventLoop {
 
         /// At most so many bytes are queued by all connections of the loop together, from 1 MiB; 1 GiB by default.
         ///
-        /// From three quarters of it on the loop is overloaded, until half of it is left. Meanwhile a connection that has
-        /// more than its share queued is not read, since most queues grow by what is read, and neither its idle nor its
-        /// read time-out counts. The share is this limit by the number of connections that have anything queued. All
-        /// others are read as ever. A connection whose queue does not move for 10 seconds of an overload is reset, with
-        /// ``CloseReason/shed``, the longest queue first, until the overload is over. Beyond the limit the connection with
-        /// the longest queue is reset at once. ``EventLoop/onOverload`` tells.
+        /// From three quarters of it on the loop is overloaded, until half of it is left. Meanwhile a connection that
+        /// has more than its share queued is not read, since most queues grow by what is read, and neither its idle nor
+        /// its read time-out counts. The share is this limit by the number of connections that have anything queued.
+        /// All others are read as ever. A connection whose queue does not move for 10 seconds of an overload is reset,
+        /// with ``CloseReason/shed``, the longest queue first, until the overload is over. Beyond the limit the
+        /// connection with the longest queue is reset at once. ``EventLoop/onOverload`` tells.
         public var maxQueuedBytes = 1 << 30
 
         /// What one read can bring, in bytes, from 1 KiB to 16 MiB; 256 KiB by default.
         ///
         /// The loop has one such buffer, whatever the number of connections. A message of 1 MiB takes a quarter of the
-        /// system calls that it takes with 64 KiB, which libuv suggests (libuv documentation, `uv_alloc_cb`). In one turn
-        /// a connection gets at most 32 reads, and no read after those that have brought 2 MiB.
+        /// system calls that it takes with 64 KiB, which libuv suggests (libuv documentation, `uv_alloc_cb`). In one
+        /// turn a connection gets at most 32 reads, and no read after those that have brought 2 MiB.
         public var readBufferSize = 256 * 1024
 
         /// At most so many threads look up names at a time, from 1 to 64; 4 by default.
@@ -34,8 +34,8 @@ extension EventLoop {
         private static let lookUpThreadCounts = 1...64
         private static let readBufferSizes = 1 << 10...1 << 24
 
-        /// 32 reads, as in libuv (`uv__read`), and 2 MiB, which 32 reads of 64 KiB can bring: what one connection gets in
-        /// a turn, so that a flooding peer cannot starve quiet ones (contract clause 14).
+        /// 32 reads, as in libuv (`uv__read`), and 2 MiB, which 32 reads of 64 KiB can bring: what one connection gets
+        /// in a turn, so that a flooding peer cannot starve quiet ones (contract clause 14).
         private static let (mostReadsPerTurn, mostBytesPerTurn) = (32, 2 << 20)
 
         /// How many reads that fill the buffer are a connection's turn.

@@ -6,8 +6,8 @@ extension EventLoop {
     public enum OverloadEvent: Hashable, Sendable {
         /// More than three quarters of the limit is queued: connections above their share are not read.
         case began
-        /// So many connections have been reset, with ``CloseReason/shed``: the longest queues when the limit was passed, or
-        /// those that did not move for 10 seconds.
+        /// So many connections have been reset, with ``CloseReason/shed``: the longest queues when the limit was
+        /// passed, or those that did not move for 10 seconds.
         case shed(count: Int)
         /// Half of the limit is queued or less: every connection is read again.
         case ended

@@ -10,8 +10,8 @@
 /// ever, with its descriptors. Write `[weak loop]` or `[unowned loop]` there.
 ///
 /// The first loop of a process gives SIGPIPE a handler that does nothing, process-wide, so that a peer that goes away
-/// never ends the process (signal(7), write(2) EPIPE). Programs that it starts have the default action again (execve(2)).
-/// What the process has set for SIGPIPE itself stays.
+/// never ends the process (signal(7), write(2) EPIPE). Programs that it starts have the default action again
+/// (execve(2)). What the process has set for SIGPIPE itself stays.
 public final class EventLoop {
     package let core: LoopCore
 
@@ -22,7 +22,8 @@ public final class EventLoop {
     }
 
     deinit {
-        // A child of fork(2) shares the kernel's queue of events with its parent: what it took out would be the parent's.
+        // A child of fork(2) shares the kernel's queue of events with its parent: what it took out would be the
+        // parent's.
         guard core.isInOwnProcess else { return _ = unsafe Unmanaged.passRetained(core) }
         core.shutDown()
     }
@@ -43,8 +44,9 @@ public final class EventLoop {
     /// until their `unref()`. Calling it from a callback of the same loop is a programming error and traps.
     /// Throws what the engine's wait throws, which on a healthy system is nothing.
     ///
-    /// It blocks its thread until then. On the main thread it blocks the main actor, too: a `Task` of the main actor, also
-    /// one that a callback begins, does not run before `run` has returned. To reach the loop from elsewhere, use ``waker``.
+    /// It blocks its thread until then. On the main thread it blocks the main actor, too: a `Task` of the main actor,
+    /// also one that a callback begins, does not run before `run` has returned. To reach the loop from elsewhere, use
+    /// ``waker``.
     public func run(_ mode: RunMode = .untilIdle) throws(IOError) {
         try core.run(mode)
     }

@@ -160,8 +160,8 @@ struct ScenarioGenerator {
         plan.writeLater(payload)
     }
 
-    /// In some callback of input the handler takes longer than the time-outs, which no peer here deserves. One second is
-    /// more than a peer's thread ever waits for a processor.
+    /// In some callback of input the handler takes longer than the time-outs, which no peer here deserves. One second
+    /// is more than a peer's thread ever waits for a processor.
     private mutating func addStall(_ plans: inout [ConnectionPlan], _ options: inout Listener.Options) {
         let all: [WritableKeyPath<Connection.Timeouts, Duration?>] = [\.idle, \.read, \.write, \.connect]
         for timeout in all { options.connection.timeouts[keyPath: timeout] = .seconds(1) }

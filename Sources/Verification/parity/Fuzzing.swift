@@ -3,8 +3,8 @@
     import Glibc
     import ParityKit
 
-    // Built with FUZZING and libFuzzer, which brings a `main` of its own, this program is a fuzzer of the misuse machine;
-    // CONTRIBUTING.md has the command.
+    // Built with FUZZING and libFuzzer, which brings a `main` of its own, this program is a fuzzer of the misuse
+    // machine; CONTRIBUTING.md has the command.
 
     private let participants = Engine.allCases.map(Participant.init(engine:))
 

@@ -21,8 +21,8 @@ struct HostsRun {
         }
         let time = ContinuousClock.now - start
         Terminal.printLine(
-            "\(HostComparison.cases.count) hosts on \(participants.count) engines, \(differences.count) with a divergence, "
-                + "in \(time.milliseconds) ms")
+            "\(HostComparison.cases.count) hosts on \(participants.count) engines, "
+                + "\(differences.count) with a divergence, in \(time.milliseconds) ms")
         return differences.isEmpty
     }
 

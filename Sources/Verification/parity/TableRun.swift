@@ -57,7 +57,8 @@ struct TableRun {
         }
         let isWell = reports.allSatisfy(\.isEqual)
         Terminal.printLine(
-            "{\"equal\":\(isWell),\"milliseconds\":\(time.milliseconds),\"scenarios\":[\(entries.joined(separator: ","))]}"
+            "{\"equal\":\(isWell),\"milliseconds\":\(time.milliseconds),"
+                + "\"scenarios\":[\(entries.joined(separator: ","))]}"
         )
     }
 }

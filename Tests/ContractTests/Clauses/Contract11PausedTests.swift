@@ -129,7 +129,8 @@ struct `Contract 11: a reset of a paused connection` {
     }
 }
 
-/// Unix sockets know no RST: a peer that goes away is at its end, or, if it has left bytes unread, ECONNRESET (unix(7)).
+/// Unix sockets know no RST: a peer that goes away is at its end, or, if it has left bytes unread, ECONNRESET
+/// (unix(7)).
 @Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Contract 11: a paused Unix connection` {
     @Test(arguments: Engine.allCases, [true, false])

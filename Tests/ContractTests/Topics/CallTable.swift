@@ -5,8 +5,8 @@ import Testing
 
 /// One object of a new loop, brought into a state, and what is told about it afterwards.
 ///
-/// A table has a cell for each state and each call; a cell is played in a loop of its own on the test's own thread, step
-/// by step, so that it is the same each time. What it says must be the same on every engine.
+/// A table has a cell for each state and each call; a cell is played in a loop of its own on the test's own thread,
+/// step by step, so that it is the same each time. What it says must be the same on every engine.
 final class Cell {
     let engine: Engine
     /// `nil` once it was let go of.

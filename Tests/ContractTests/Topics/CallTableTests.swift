@@ -82,7 +82,8 @@ struct `Every call in every state` {
                 + watcherCalls.map(\.name) + loopCalls.map(\.name))
                 .flatMap { $0.split { !$0.isLetter }.map(String.init) })
         var count = 0
-        let folder = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../../Sources/CallbackModel")
+        let here = URL(filePath: #filePath).deletingLastPathComponent()
+        let folder = here.appending(path: "../../../Sources/CallbackModel")
         let files = try #require(FileManager.default.enumerator(at: folder, includingPropertiesForKeys: nil))
         for case let file as URL in files where file.pathExtension == "swift" {
             for (type, member) in publicMembers(try String(contentsOf: file, encoding: .utf8)) {

@@ -45,7 +45,8 @@ struct `Finishing` {
         var count = 0
         var isOver = false
         let reading = place.loop.schedule(after: .zero, repeating: .milliseconds(50)) { _ in
-            // 2.5 s for all of it, or more. The peer's kernel has a small buffer, so it acknowledges nearly all the time.
+            // 2.5 s for all of it, or more. The peer's kernel has a small buffer, so it acknowledges nearly all the
+            // time.
             let result = recv(peer.descriptor, &input[count], min(size / 50, size - count), Int32(MSG_DONTWAIT))
             if result > 0 { count += result }
             if count == size, !isOver {

@@ -3,8 +3,8 @@ import Glibc
 import TestSupport
 import Testing
 
-/// A message that goes to many is in memory once, however many of them are slow. In processes of their own, whose memory
-/// nobody else changes.
+/// A message that goes to many is in memory once, however many of them are slow. In processes of their own, whose
+/// memory nobody else changes.
 @Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `One message to many` {
     @Test(arguments: Engine.allCases)

@@ -165,8 +165,8 @@ private final class StallScene {
         }
     }
 
-    /// Sets all time-outs, lets the honest peers act at once, and takes two seconds for it, in a callback of input: what
-    /// comes meanwhile is not among what the engine has already fetched.
+    /// Sets all time-outs, lets the honest peers act at once, and takes two seconds for it, in a callback of input:
+    /// what comes meanwhile is not among what the engine has already fetched.
     func stall() throws {
         let (busy, trigger) = try connect()
         busy.onData = { [unowned self] busy, _ in

@@ -36,8 +36,8 @@ struct `Names of Unix sockets` {
         let directory = try TemporaryDirectory()
         let path = Array(directory.path(of: "").utf8)
         let loop = try EventLoop(engine: engine)
-        // Twice: a file that is left behind would be in the way. An abstract name has no file, but a child of another test
-        // may hold the listening socket for the moment between fork and exec.
+        // Twice: a file that is left behind would be in the way. An abstract name has no file, but a child of another
+        // test may hold the listening socket for the moment between fork and exec.
         for round in [UInt8(0), 1] {
             let (address, raw): (SocketAddress, [UInt8])
             switch name {

@@ -2,7 +2,8 @@ import CallbackServer
 import Foundation
 
 extension Run {
-    /// A queue that does not move is shed after ten looks, a second apart; the first look finds nothing to compare with.
+    /// A queue that does not move is shed after ten looks, a second apart; the first look finds nothing to compare
+    /// with.
     private static let mostUntilShed: Duration = .seconds(15)
     /// What the honest clients wait for an answer.
     private static let mostForAnswer: Duration = .milliseconds(100)
@@ -10,8 +11,8 @@ extension Run {
     static let overload = Run(
         name: "overload", summary: "slow downloads that fill a loop's queues, and honest clients"
     ) { trial in
-        // Of each, the kernel's buffers take from 2 to 5 MB. The queues hold between three quarters of the limit and all
-        // of it, whatever the kernel takes; and in memory the bytes are once.
+        // Of each, the kernel's buffers take from 2 to 5 MB. The queues hold between three quarters of the limit and
+        // all of it, whatever the kernel takes; and in memory the bytes are once.
         let (downloads, size, limit) = (64, 20_000_000, 1_200_000_000)
         let honest = 50
         trial.load = "\(downloads) downloads, \(honest) honest"

@@ -83,8 +83,8 @@ extension Run {
             String(format: "%.0f (%.0f to %.0f)", times.median, times.min() ?? 0, times.max() ?? 0)
         }
 
-        /// poll(2) and select(2) look at every connection in each wait, also at those at rest: it is their price, and no
-        /// fault of slow clients. The other two have to bear the comparison with a server that nobody else uses.
+        /// poll(2) and select(2) look at every connection in each wait, also at those at rest: it is their price, and
+        /// no fault of slow clients. The other two have to bear the comparison with a server that nobody else uses.
         private func judge(_ toAlone: Double, _ toAtRest: Double) {
             trial.tell(String(format: "ratio %.2f, to alone %.2f", toAtRest, toAlone))
             guard !trial.isSmall else { return }

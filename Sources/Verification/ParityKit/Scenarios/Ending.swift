@@ -67,7 +67,8 @@ extension Scenario {
             "half_open", source: "RFC 9293, 3.6: who has received FIN may go on sending", clauses: [4],
             options: .connections { $0.allowsHalfOpen = true },
             handler: .script(
-                Script(.nothing, [.on(.end, .write("after "), .startTimer(0, milliseconds: 5, [.write("FIN"), .end]))])),
+                Script(
+                    .nothing, [.on(.end, .write("after "), .startTimer(0, milliseconds: 5, [.write("FIN"), .end]))])),
             peers: [Peer(.send("request"), .halfClose, .readToEnd)],
             expected: [
                 Expectation(
