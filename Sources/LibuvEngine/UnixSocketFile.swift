@@ -7,7 +7,7 @@ internal import Glibc
 func removeStaleSocketFile(_ path: SocketAddress.Name) {
     let address = SocketAddress(.unixPath(path))
     let found = SocketFile(path: path)
-    guard let probe = try? Socket(family: AF_UNIX, about: address) else { return }
+    guard found.exists, let probe = try? Socket(family: AF_UNIX, about: address) else { return }
     let status = unsafe address.withSockaddr { unsafe connect(probe.number, $0, $1) == 0 ? 0 : errno }
     if status == ECONNREFUSED { found.remove() }
 }

@@ -56,6 +56,7 @@ func succeed(_ call: String, _ status: Int32) throws(IOError) {
 /// Removes a socket file that nobody listens on any more, which connect(2) tells by ECONNREFUSED.
 private func removeStaleSocketFile(_ path: SocketAddress.Name) {
     let found = SocketFile(path: path)
+    guard found.exists else { return }
     let probe = Kernel.socket(family: AF_UNIX)
     guard probe >= 0 else { return }
     defer { Kernel.close(probe) }

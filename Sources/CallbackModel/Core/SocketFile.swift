@@ -24,6 +24,9 @@ package final class SocketFile {
         self.init(path: path)
     }
 
+    /// Whether there was a socket file when this was made.
+    package var exists: Bool { identity != nil }
+
     /// Removes the file, if it is still ours.
     package func remove() {
         if let identity, Self.identity(of: path) == identity { _ = unsafe path.withCString { unsafe unlink($0) } }
