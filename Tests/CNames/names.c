@@ -68,8 +68,13 @@ static void look_up(const char *name, bool is_held) {
 static bool begins(const char *text, const char *start) { return strncmp(text, start, strlen(start)) == 0; }
 
 int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **list) {
-    static __typeof__(&getaddrinfo) real;
-    if (real == NULL) real = (__typeof__(&getaddrinfo))dlsym(RTLD_NEXT, "getaddrinfo");
+    // Atomic: several threads may be the first. They find the same.
+    static _Atomic(__typeof__(&getaddrinfo)) found;
+    __typeof__(&getaddrinfo) real = found;
+    if (real == NULL) {
+        real = (__typeof__(&getaddrinfo))dlsym(RTLD_NEXT, "getaddrinfo");
+        found = real;
+    }
     if (node != NULL) {
         bool is_held = begins(node, "held-");
         bool is_failing = begins(node, "failing-");
