@@ -68,7 +68,7 @@ extension Run {
             trial.expect(false, "the client that does not read was not shed within \(mostUntilShed)")
         }
         trial.expect(
-            Array(counts.overload.prefix(2)) == ["began", "shed(count: 1)"],
+            Array(counts.overload.prefix(2)) == ["began", "shed(1)"],
             "the loop has told \(counts.overload), and closed \(counts.closed)")
     }
 }
