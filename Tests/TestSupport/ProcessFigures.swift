@@ -25,9 +25,9 @@ public func cpuSeconds(of pid: pid_t = getpid()) throws -> Double {
 
 /// The descriptors that this process has open, each with what it is: `socket:[1234]`, `/dev/null`.
 ///
-/// Without timerfd_create(2)'s: the library has none, and libdispatch makes one when it first arms a time limit. Under a
-/// sanitizer without pipes: it talks through two with the program that finds the names of functions, from the first
-/// report on, also of one that is suppressed.
+/// Without timerfd_create(2)'s: the library has none, and libdispatch makes one when it first arms a time limit.
+/// Under a sanitizer without pipes: it talks through two with the program that finds the names of functions, from the
+/// first report on, also of one that is suppressed.
 public func openDescriptors() throws -> [Int32: String] {
     let (names, own) = try entries(ofDirectory: "/proc/self/fd")
     var descriptors: [Int32: String] = [:]
