@@ -21,10 +21,7 @@ extension String {
     /// (UAX #44).
     public init(escaping bytes: Span<UInt8>, limit: Int = .max) {
         let count = Swift.min(bytes.count, Swift.max(0, limit))
-        var copy: [UInt8] = []
-        copy.reserveCapacity(count)
-        for index in 0..<count { copy.append(bytes[index]) }
-        self.init(escaping: copy, isCut: count < bytes.count)
+        self.init(escaping: Array(copying: bytes.extracting(first: count)), isCut: count < bytes.count)
     }
 
     /// Text from outside, made fit for a terminal and for a line of a log: ``init(escaping:limit:)`` of its UTF-8

@@ -136,8 +136,8 @@ extension Connection {
         if isOwedSomething { putOffDelivery() }
     }
 
-    /// Whether the kernel has chosen for this end the very port that it was to reach, at which nobody listens. TCP then
-    /// connects the socket to itself (RFC 9293, section 3.5, simultaneous open).
+    /// Whether the socket is connected to itself. The kernel may choose the port that is connected to for this end as
+    /// well. If nobody listens there, TCP connects the two (RFC 9293, section 3.5, simultaneous open).
     private var isConnectedToItself: Bool {
         remoteAddress.port != nil && driver.localAddress == remoteAddress
     }

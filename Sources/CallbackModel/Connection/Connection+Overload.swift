@@ -5,7 +5,7 @@ extension Connection {
     struct QueueLook {
         let written: UInt64
         let progress: SendProgress?
-        /// So many looks in a row have found nothing moved.
+        /// How many looks in a row have found that nothing moved.
         var unmoved = 0
     }
 

@@ -110,8 +110,8 @@ final class HostRace {
 
     // MARK: A full backlog
 
-    /// How long a Unix listener is left alone whose backlog is full, in milliseconds: doubled each time up to the
-    /// second. The kernel tells nobody when there is room.
+    // The pause before a Unix listener with a full backlog is tried again, in milliseconds. It doubles each time, from
+    // the first to the second: the kernel does not tell when there is room.
     private static let firstBackOff: Int64 = 1
     private static let longestBackOff: Int64 = 100
 

@@ -29,7 +29,7 @@ extension LoopCore {
 
     private func overloadEnds() {
         overload.isOn = false
-        // While the loop is let go, nobody is read any more.
+        // A loop that is let go reads no connection any more.
         guard !isShutDown else { return }
         connections.forEach { $0.overloadEnded() }
         overloadChanged()
@@ -84,8 +84,8 @@ extension LoopCore {
         }
     }
 
-    /// Looks once a second at the connections that do not read, as long as there are any: the kernel tells nobody
-    /// else that their peer has reset them (contract clause 11: noticed within 2 seconds). And at an overload.
+    /// Looks once a second at the connections that do not read, and at an overload, as long as there are any. Without
+    /// it a reset of a connection that does not read goes unnoticed (contract clause 11: 2 seconds).
     func watchPaused() {
         guard pauseWatch == nil, !isShutDown else { return }
         let watch = EventLoop.Timer(core: self, interval: .seconds(1), isInternal: true) { [unowned self] _ in

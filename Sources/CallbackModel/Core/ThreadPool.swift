@@ -10,7 +10,7 @@ final class ThreadPool: Sendable {
 
     private struct State {
         var waiting = WaitingWork()
-        /// What has ended and nobody has taken yet.
+        /// The numbers of the works that have ended, until `takeFinished`.
         var finished: [UInt64] = []
         /// Those that will detach themselves as they end.
         var threads: Set<pthread_t> = []

@@ -8,7 +8,7 @@ final class Framing {
     var onUnfinished: ((Connection, Span<UInt8>) -> Void)?
     private(set) var pending: [UInt8] = []
 
-    /// At most so many frames of one connection are told before the others have their turn.
+    /// The most frames of one connection that are told before other connections have their turn.
     static let framesPerTurn = 1024
 
     private var framesLeft = 0
@@ -35,13 +35,12 @@ final class Framing {
     /// Goes on with what was held.
     func goOn(_ connection: Connection) {
         framesLeft = Self.framesPerTurn
-        let held = pending
-        pending = []
+        let held = takePending()
         let (position, stop) = tell(connection, held.span, from: 0)
         stopped(connection, stop, rest: held.span.extracting(droppingFirst: position))
     }
 
-    /// Gives away what is pending, to be told uncut.
+    /// Gives away what is pending: a callback may add to it meanwhile.
     func takePending() -> [UInt8] {
         let bytes = pending
         pending = []

@@ -77,34 +77,8 @@ struct `What others do to a loop's descriptors and signals` {
         }
     }
 
-    /// epoll forgets a descriptor that is closed, so that only a write finds out.
-    @Test(arguments: [Engine.libuv, .epoll])
-    func `a write to a descriptor that is closed behind the loop ends one connection alone`(engine: Engine) async {
-        await #expect(processExitsWith: .success) { [engine] in
-            var open: [Connection] = []
-            var reasons: [CloseReason] = []
-            let stage = try Stage(engine) { connection in
-                open.append(connection)
-                echo(connection)
-                connection.onClose = { reasons.append($1) }
-            }
-            let clients = try (0..<2).map { _ in try PlainClient(port: stage.port) }
-            try stage.run(until: { open.count == 2 })
-            close(open[0].descriptor)
-            open[0].write("x")
-            try stage.run(until: { reasons.count == 1 })
-            guard case .failed(let error) = reasons[0] else { return #expect(Bool(false), "\(reasons)") }
-            #expect(error.name == "EBADF")
-            let answer = onThread { try clients[1].echoExactly(1_000) }
-            try stage.run(until: { answer.isFinished })
-            try answer.value()
-            #expect(reasons.count == 1)
-            withExtendedLifetime(clients) {}
-        }
-    }
-
-    /// The others are told in the next turn.
-    @Test(arguments: [Engine.poll, .select])
+    /// poll(2) and select(2) tell in the next turn. epoll forgets a descriptor that is closed, so only a write finds out.
+    @Test(arguments: Engine.allCases)
     func `a descriptor that is closed behind the loop ends one connection alone`(engine: Engine) async {
         await #expect(processExitsWith: .success) { [engine] in
             var open: [Connection] = []
@@ -117,6 +91,7 @@ struct `What others do to a loop's descriptors and signals` {
             let clients = try (0..<2).map { _ in try PlainClient(port: stage.port) }
             try stage.run(until: { open.count == 2 })
             close(open[0].descriptor)
+            if [.libuv, .epoll].contains(engine) { open[0].write("x") }
             try stage.run(until: { reasons.count == 1 })
             guard case .failed(let error) = reasons[0] else { return #expect(Bool(false), "\(reasons)") }
             #expect(error.name == "EBADF")
