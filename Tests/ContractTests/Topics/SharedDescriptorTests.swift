@@ -77,7 +77,7 @@ struct `What others do to a loop's descriptors and signals` {
         }
     }
 
-    /// poll(2) and select(2) tell in the next turn. epoll forgets a descriptor that is closed, so only a write finds out.
+    /// poll(2) and select(2) tell in the next turn. epoll forgets a closed descriptor, so only a write finds out.
     @Test(arguments: Engine.allCases)
     func `a descriptor that is closed behind the loop ends one connection alone`(engine: Engine) async {
         await #expect(processExitsWith: .success) { [engine] in
