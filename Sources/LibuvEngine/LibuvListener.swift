@@ -123,7 +123,7 @@ internal import LinuxSockets
             // Retain 1.
             let driver = unsafe Unmanaged<LibuvListener>.fromOpaque(handle!.pointee.data).takeRetainedValue()
             unsafe handle.deallocateHandle(of: uv_poll_t.self)
-            driver.listener?.driverClosed()
+            driver.closed()
         }
     }
 }
@@ -133,18 +133,17 @@ internal import LinuxSockets
 extension LibuvListener {
     /// Takes what waits, at most `acceptsPerWakeup` clients; the rest keeps the socket readable for the next turn.
     private func acceptWaiting() {
-        guard let listener else { return }
         var refused = 0
         var shed = 0
         defer {
             // Lost when another thread was faster; without it clients could no longer be turned away.
             if socket >= 0 { spare.open() }
-            listener.shed(refused, .maxConnections)
-            listener.shed(shed, .descriptorLimit)
-            listener.wakeUpEnded()
+            self.shed(refused, .maxConnections)
+            self.shed(shed, .descriptorLimit)
+            wakeUpEnded()
         }
         for _ in 0..<options.acceptsPerWakeup {
-            let admission = listener.admission
+            let admission = admission
             // Also when a callback has closed the listener.
             guard admission != .stop, socket >= 0 else { return }
             switch acceptNext() {
@@ -152,7 +151,7 @@ extension LibuvListener {
                 _ = Glibc.close(client)
                 refused += 1
             case .client(let client, let remoteAddress):
-                start(client, remoteAddress, for: listener)
+                start(client, remoteAddress)
             case .nobody:
                 return
             case .clientFailed:
@@ -162,10 +161,10 @@ extension LibuvListener {
                 case .client: shed += 1
                 case .nobody: return
                 case .clientFailed: continue
-                case .descriptorLimit, .failed: return fail(error, listener, isDescriptorLimit: true)
+                case .descriptorLimit, .failed: return fail(error, isDescriptorLimit: true)
                 }
             case .failed(let error):
-                return fail(error, listener, isDescriptorLimit: false)
+                return fail(error, isDescriptorLimit: false)
             }
         }
     }
@@ -186,20 +185,20 @@ extension LibuvListener {
         return .failed(error)
     }
 
-    private func start(_ client: Int32, _ remoteAddress: SocketAddress, for listener: Listener) {
+    private func start(_ client: Int32, _ remoteAddress: SocketAddress) {
         applyOptions(options.connection, to: client, isTCP: !isUnix)
         do throws(IOError) {
             let socket = Socket(adopting: client)
             let stream = try unsafe LibuvStream(loop: loop.loop, adopting: socket, isUnix: isUnix)
-            listener.accepted(stream, remoteAddress: remoteAddress)
+            accepted(stream, remoteAddress: remoteAddress)
         } catch {
-            listener.acceptFailed(error.about(address))
+            acceptFailed(error.about(address))
         }
     }
 
     /// libuv has stopped the handle; accepting is tried again after a pause, which starts it anew.
     private func pollFailed(_ status: CInt) {
-        listener?.acceptFailed(IOError(uv: status, call: "poll", address: address))
+        acceptFailed(IOError(uv: status, call: "poll", address: address))
     }
 
     /// Gives up the spare descriptor for a moment, so that one waiting client can be taken and sent away.
@@ -211,8 +210,8 @@ extension LibuvListener {
         return result
     }
 
-    private func fail(_ error: Int32, _ listener: Listener, isDescriptorLimit: Bool) {
-        listener.acceptFailed(
+    private func fail(_ error: Int32, isDescriptorLimit: Bool) {
+        acceptFailed(
             IOError(call: "accept", errno: error, address: address), isDescriptorLimit: isDescriptorLimit)
     }
 }

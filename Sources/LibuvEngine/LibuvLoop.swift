@@ -50,7 +50,7 @@ internal import LinuxSockets
         // It cannot fail: the loop has a descriptor for such handles since uv_loop_init.
         unsafe uv_async_init(loop, wakeHandle) { handle in
             guard let data = unsafe handle?.pointee.data else { return }
-            unsafe Unmanaged<LibuvLoop>.fromOpaque(data).takeUnretainedValue().core?.woken()
+            unsafe Unmanaged<LibuvLoop>.fromOpaque(data).takeUnretainedValue().woken()
         }
         unsafe wakeHandle.setReferenced(false)
         unsafe openSpareDescriptor(of: loop)
@@ -118,7 +118,7 @@ internal import LinuxSockets
         unsafe uv_idle_start(putOffHandle) { handle in
             guard let handle = unsafe handle else { return }
             unsafe uv_idle_stop(handle)
-            unsafe Unmanaged<LibuvLoop>.fromOpaque(handle.pointee.data).takeUnretainedValue().core?.beginTurn()
+            unsafe Unmanaged<LibuvLoop>.fromOpaque(handle.pointee.data).takeUnretainedValue().requestedTurnBegan()
         }
     }
 

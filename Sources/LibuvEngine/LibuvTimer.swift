@@ -23,7 +23,7 @@ internal import CLibuv
             handle,
             { handle in
                 guard let data = unsafe handle?.pointee.data else { return }
-                unsafe Unmanaged<LibuvTimer>.fromOpaque(data).takeUnretainedValue().timer?.fired()
+                unsafe Unmanaged<LibuvTimer>.fromOpaque(data).takeUnretainedValue().fired()
             }, delay, 0)
     }
 

@@ -37,7 +37,7 @@
         guard arrived != 0 else { return }
         // A copy: a callback may watch another signal, or none any more.
         for watcher in watchers where arrived & SignalRelay.bit(of: watcher.number) != 0 {
-            watcher.watcher?.received()
+            watcher.received()
         }
     }
 

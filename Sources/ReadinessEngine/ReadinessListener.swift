@@ -68,7 +68,7 @@ internal import LinuxSockets
             state = .accepting
         } catch {
             // Tried again after a pause, like any other failure to accept.
-            loop.tellLater { self.listener?.acceptFailed(error.about(self.address)) }
+            loop.tellLater { self.acceptFailed(error.about(self.address)) }
         }
     }
 
@@ -88,7 +88,7 @@ internal import LinuxSockets
         loop.leave(token)
         Kernel.close(token.descriptor)
         if spare >= 0 { Kernel.close(spare) }
-        loop.tellLater { self.listener?.driverClosed() }
+        loop.tellLater { self.closed() }
     }
 
     // MARK: Accepting
@@ -108,18 +108,17 @@ internal import LinuxSockets
 
     /// Takes what waits, at most `acceptsPerWakeup` clients; the rest keeps the socket readable for the next turn.
     func becameReady() {
-        guard let listener else { return }
         var shed: [Listener.Shed.Cause: Int] = [:]
-        acceptClients(for: listener, &shed)
+        acceptClients(&shed)
         // Lost when another thread was faster; without it clients could no longer be turned away.
         if spare < 0, state != .closed { spare = Self.openSpare() }
-        for (cause, count) in shed { listener.shed(count, cause) }
-        listener.wakeUpEnded()
+        for (cause, count) in shed { self.shed(count, cause) }
+        wakeUpEnded()
     }
 
-    private func acceptClients(for listener: Listener, _ shed: inout [Listener.Shed.Cause: Int]) {
+    private func acceptClients(_ shed: inout [Listener.Shed.Cause: Int]) {
         for _ in 0..<options.acceptsPerWakeup {
-            let admission = listener.admission
+            let admission = admission
             // Also when a callback has paused or closed the listener.
             guard admission != .stop, state == .accepting else { return }
             switch acceptOne() {
@@ -130,7 +129,7 @@ internal import LinuxSockets
                 Kernel.close(client)
                 shed[.engineLimit, default: 0] += 1
             case .client(let client, let peer):
-                start(client, peer, for: listener)
+                start(client, peer)
             case .nobody:
                 return
             case .clientFailed:
@@ -140,10 +139,10 @@ internal import LinuxSockets
                 case .client: shed[.descriptorLimit, default: 0] += 1
                 case .nobody: return
                 case .clientFailed: continue
-                case .noDescriptor, .failed: return fail(error, listener, isDescriptorLimit: true)
+                case .noDescriptor, .failed: return fail(error, isDescriptorLimit: true)
                 }
             case .failed(let error):
-                return fail(error, listener, isDescriptorLimit: false)
+                return fail(error, isDescriptorLimit: false)
             }
         }
     }
@@ -175,13 +174,13 @@ internal import LinuxSockets
         return outcome
     }
 
-    private func start(_ client: Int32, _ peer: SocketAddress, for listener: Listener) {
+    private func start(_ client: Int32, _ peer: SocketAddress) {
         Kernel.apply(options.connection, to: client, isTCP: address.family != AF_UNIX)
-        listener.accepted(ReadinessStream(loop: loop, adopting: client), remoteAddress: peer)
+        accepted(ReadinessStream(loop: loop, adopting: client), remoteAddress: peer)
     }
 
-    private func fail(_ error: Int32, _ listener: Listener, isDescriptorLimit: Bool) {
-        listener.acceptFailed(
+    private func fail(_ error: Int32, isDescriptorLimit: Bool) {
+        acceptFailed(
             IOError(call: "accept", errno: error, address: address), isDescriptorLimit: isDescriptorLimit)
     }
 }

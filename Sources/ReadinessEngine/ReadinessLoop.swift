@@ -139,7 +139,7 @@ package enum PollerKind: Sendable {
     private func beginTurn() {
         attention.remove(.turnRequested)
         cachedClock = 0
-        core?.beginTurn()
+        requestedTurnBegan()
     }
 
     @inline(never)
@@ -180,7 +180,7 @@ package enum PollerKind: Sendable {
         case .counter:
             counter.lower()
             signals?.becameReady()
-            core?.woken()
+            woken()
         }
     }
 
@@ -202,7 +202,7 @@ package enum PollerKind: Sendable {
         let now = Kernel.nanoseconds / 1_000_000
         cachedClock = now
         let limit = timers.startCount
-        while let timer = timers.popDue(at: now, startedBefore: limit) { timer.timer?.fired() }
+        while let timer = timers.popDue(at: now, startedBefore: limit) { timer.fired() }
         if timers.isEmpty { attention.remove(.timers) }
     }
 

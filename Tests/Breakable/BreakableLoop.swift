@@ -55,7 +55,7 @@ final class BreakableLoop: LoopDriver {
         clock = nanoseconds / 1_000_000
         if isTurnRequested {
             isTurnRequested = false
-            core?.beginTurn()
+            requestedTurnBegan()
         }
         let events = wait(mayWait ? timeToWait : 0)
         clock = nanoseconds / 1_000_000
@@ -92,7 +92,7 @@ final class BreakableLoop: LoopDriver {
             var count: UInt64 = 0
             _ = read(bell, &count, 8)
             if bug == .wakeIsLost { return }
-            core?.woken()
+            woken()
             return
         }
         switch (source, sources[descriptor]) {
@@ -120,7 +120,7 @@ final class BreakableLoop: LoopDriver {
             guard let timer = due.min(by: isFirst) else { return }
             timer.deadlines.removeFirst()
             if timer.deadlines.isEmpty { timers.removeAll { $0 === timer } }
-            timer.timer?.fired()
+            timer.fired()
         }
     }
 

@@ -232,7 +232,7 @@ final class BreakableListener: ListenerDriver {
     private(set) var isAccepting = false
     private var isOpen = true
     private var hasSlept = false
-    private var accepted = 0
+    private var acceptCount = 0
 
     init(_ loop: BreakableLoop, _ descriptor: Int32, _ options: Listener.Options, _ address: SocketAddress) {
         self.loop = loop
@@ -261,10 +261,9 @@ final class BreakableListener: ListenerDriver {
     }
 
     func becameReady() {
-        guard let listener else { return }
         var refused = 0
         for _ in 0..<options.acceptsPerWakeup {
-            let admission = listener.admission
+            let admission = admission
             guard admission != .stop, isOpen else { break }
             var storage = sockaddr_storage()
             var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
@@ -273,18 +272,18 @@ final class BreakableListener: ListenerDriver {
             }
             if client < 0, loop.bug == .abortedClientEndsAccepting, errno == ECONNABORTED { isAccepting = false }
             guard client >= 0 else { break }
-            accepted += 1
-            let isLost = loop.bug == .everySecondClientIsLost && accepted.isMultiple(of: 2)
+            acceptCount += 1
+            let isLost = loop.bug == .everySecondClientIsLost && acceptCount.isMultiple(of: 2)
             if isLost || admission == .refuse {
                 if !isLost { refused += 1 }
                 Glibc.close(client)
                 continue
             }
             let peer = SocketAddress(storage, length: length) ?? .unnamed
-            listener.accepted(loop.makeStream(client, options.connection), remoteAddress: peer)
+            accepted(loop.makeStream(client, options.connection), remoteAddress: peer)
         }
-        listener.shed(refused, .maxConnections)
-        listener.wakeUpEnded()
+        shed(refused, .maxConnections)
+        wakeUpEnded()
     }
 
     override func close() {
@@ -294,6 +293,6 @@ final class BreakableListener: ListenerDriver {
         loop.leave(number)
         Glibc.close(number)
         if localAddress.family == AF_UNIX, options.unixCleanUp { unlink(localAddress.host) }
-        loop.tellLater { self.listener?.driverClosed() }
+        loop.tellLater { self.closed() }
     }
 }

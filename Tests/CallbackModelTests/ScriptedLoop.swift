@@ -39,7 +39,7 @@ final class ScriptedLoop: LoopDriver {
     func turn() {
         if isTurnRequested {
             isTurnRequested = false
-            core?.beginTurn()
+            requestedTurnBegan()
         }
         let closed = closing
         closing = []
@@ -51,7 +51,7 @@ final class ScriptedLoop: LoopDriver {
         milliseconds = time
         while let next = timers.filter({ $0.deadline <= time }).min(by: { $0.deadline < $1.deadline }) {
             next.deadline = .max
-            next.timer?.fired()
+            next.fired()
         }
         turn()
     }
@@ -66,7 +66,7 @@ final class ScriptedLoop: LoopDriver {
         resolver.asked.wait()
         resolver.answer(result)
         resolver.woken.wait()
-        core?.woken()
+        woken()
     }
 
     /// Returns when a thread has begun a look-up; `answer` must follow.

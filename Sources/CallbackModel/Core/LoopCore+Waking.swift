@@ -6,9 +6,9 @@ extension LoopCore {
     /// Whether something waits that other threads have asked for.
     var hasWoken: Bool { !woke.isEmpty || !wakes.isEmpty }
 
-    /// The engine calls this, some time after `LoopDriver.wake`: runs what follows the work of the loop's own threads,
+    /// What `LoopDriver.woken` does: runs what follows the work of the loop's own threads,
     /// then what other threads have asked for so far, up to the limit. The rest runs in the next turn.
-    package func woken() {
+    func woken() {
         offloads.becameReady(holdIfNeeded)
         lookUps.becameReady(holdIfNeeded)
         // Once: what a body asks for waits until the next turn.

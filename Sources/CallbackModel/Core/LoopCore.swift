@@ -210,8 +210,8 @@ internal import Glibc
         if batch.take(of: connection) != nil { batch.tidy() }
     }
 
-    /// The engine calls this where a turn begins, when one was requested.
-    package func beginTurn() {
+    /// What `LoopDriver.requestedTurnBegan` does.
+    func requestedTurnBegan() {
         let due = deferred
         let dueRound = round
         deferred = []

@@ -4,8 +4,10 @@ open class ListenerDriver {
     /// For subclasses.
     public init() {}
 
-    /// Who is told; set by the model before anything can happen. Outlives the driver's `closed` call.
-    package final unowned var listener: Listener?
+    /// The loop owns the listener until the driver has called `closed`. Set before anything can be told.
+    final unowned var listener: Listener?
+
+    // MARK: Asked by the model
 
     /// The listening descriptor; -1 once it is closed.
     open var descriptor: Int32 { unimplemented() }
@@ -22,6 +24,30 @@ open class ListenerDriver {
     /// Whether an accept would find a client now. One system call, made only by a drain.
     open var hasWaitingClients: Bool { unimplemented() }
 
-    /// Closes the socket now; `Listener.driverClosed` follows in a later callback.
+    /// Closes the socket now; `closed` follows in a later callback.
     open func close() { unimplemented() }
+
+    // MARK: Told to the model
+
+    /// What to do with the next client that waits. Asked before each accept.
+    package final var admission: Listener.Admission { listener?.admission ?? .stop }
+
+    /// A client, connected to `stream`.
+    package final func accepted(_ stream: StreamDriver, remoteAddress: SocketAddress) {
+        listener?.accepted(stream, remoteAddress: remoteAddress)
+    }
+
+    /// `count` clients were accepted and closed at once in this wake-up.
+    package final func shed(_ count: Int, _ cause: Listener.Shed.Cause) { listener?.shed(count, cause) }
+
+    /// What may be accepted in this wake-up is accepted.
+    package final func wakeUpEnded() { listener?.wakeUpEnded() }
+
+    /// Accepting failed, and would fail again at once.
+    package final func acceptFailed(_ error: IOError, isDescriptorLimit: Bool = false) {
+        listener?.acceptFailed(error, isDescriptorLimit: isDescriptorLimit)
+    }
+
+    /// The socket is closed.
+    package final func closed() { listener?.driverClosed() }
 }

@@ -1,6 +1,6 @@
 // What an engine provides. The model decides what happens (policy: water marks, batching, time-outs, limits); a driver
-// makes it happen with system calls. Each driver has two parts: what the model asks of it, and what it tells the object
-// that it serves.
+// makes it happen with system calls. Each driver has two parts: what the model asks, which an engine overrides, and what
+// is told to the model, by methods that an engine calls on its own driver.
 //
 // Base classes rather than protocols: a call through an existential costs a retain and a release a message (vendor
 // notes, swift.md 2). They are open only to engines: `@_spi(Engine) import CallbackModel`.
@@ -8,11 +8,13 @@
 /// One event loop of an engine: a kernel queue of events, a clock, and the turn that delivers them.
 @_spi(Engine)
 open class LoopDriver {
-    /// Who is told when a turn begins; outlives the driver.
-    package final unowned var core: LoopCore?
-
     /// For subclasses.
     public init() {}
+
+    /// Outlives the driver.
+    final unowned var core: LoopCore?
+
+    // MARK: Asked by the model
 
     /// Runs turns as ``EventLoop/run(_:)`` says. Never called while it runs already.
     open func run(_ mode: EventLoop.RunMode) throws(IOError) { unimplemented() }
@@ -36,7 +38,7 @@ open class LoopDriver {
     /// CLOCK_MONOTONIC in nanoseconds, now.
     open var nanoseconds: UInt64 { unimplemented() }
 
-    /// Asks for one more turn, which must not sleep and begins with `LoopCore.beginTurn()`, if there is one:
+    /// Asks for one more turn, which must not sleep and begins with `requestedTurnBegan()`, if there is one:
     /// the request by itself does not keep the loop running.
     open func requestTurn() { unimplemented() }
 
@@ -64,7 +66,7 @@ open class LoopDriver {
         _ descriptor: Int32, options: Connection.Options
     ) throws(IOError) -> (StreamDriver, SocketAddress) { unimplemented() }
 
-    /// Makes the loop call `LoopCore.woken()` soon; the one thing here that any thread may call, until `shutDown`.
+    /// Makes the loop call `woken()` soon; the one thing here that any thread may call, until `shutDown`.
     open var wake: @Sendable () -> Void { unimplemented() }
 
     /// A timer at rest.
@@ -72,6 +74,14 @@ open class LoopDriver {
 
     /// A watcher of one signal, already watching.
     open func makeSignal(_ number: Int32) throws(IOError) -> SignalDriver { unimplemented() }
+
+    // MARK: Told to the model
+
+    /// A turn has begun that `requestTurn` asked for.
+    package final func requestedTurnBegan() { core?.requestedTurnBegan() }
+
+    /// `wake` was called, some time ago.
+    package final func woken() { core?.woken() }
 }
 
 /// A driver that lacks a method is a mistake in this package, never in a user's.

@@ -4,8 +4,10 @@ open class TimerDriver {
     /// For subclasses.
     public init() {}
 
-    /// Who is told; the loop owns the timer while it is armed.
-    package final unowned var timer: EventLoop.Timer?
+    /// The loop owns the timer while it is armed.
+    final unowned var timer: EventLoop.Timer?
+
+    // MARK: Asked by the model
 
     /// Fires once, in the first turn that sees the clock at or after `deadline`; replaces an earlier deadline.
     open func start(deadline: UInt64) { unimplemented() }
@@ -18,4 +20,9 @@ open class TimerDriver {
 
     /// Gives the timer back. Nothing follows.
     open func close() { unimplemented() }
+
+    // MARK: Told to the model
+
+    /// The deadline has passed.
+    package final func fired() { timer?.fired() }
 }

@@ -57,7 +57,7 @@ extension Listener {
     }
 
     /// The engine calls this when it has accepted what it may in this wake-up.
-    package func wakeUpEnded() {
+    func wakeUpEnded() {
         guard let drain, state == .acceptingLast || state == .fullWithLast else { return }
         if drain.lastClients <= 0 || !driver.hasWaitingClients { close() }
     }

@@ -158,13 +158,13 @@ public final class Listener {
     }
 
     /// Asked before each accept.
-    package var admission: Admission {
+    var admission: Admission {
         guard Self.accepts(in: state) else { return .stop }
         return isFull ? .refuse : .accept
     }
 
     /// A client, connected to `stream`.
-    package func accepted(_ stream: StreamDriver, remoteAddress: SocketAddress) {
+    func accepted(_ stream: StreamDriver, remoteAddress: SocketAddress) {
         guard let onConnection = callbacks.onConnection else { return stream.close(resetting: true) }
         backOff = Self.shortestBackOff
         let connection = Connection(
@@ -178,14 +178,14 @@ public final class Listener {
     }
 
     /// Clients that were accepted and closed at once in this wake-up.
-    package func shed(_ count: Int, _ cause: Shed.Cause) {
+    func shed(_ count: Int, _ cause: Shed.Cause) {
         drain?.lastClients -= count
         guard count > 0, let onShed else { return }
         core.perform(.shed) { onShed(self, Shed(count: count, cause: cause)) }
     }
 
     /// Accepting failed, and would fail again at once.
-    package func acceptFailed(_ error: IOError, isDescriptorLimit: Bool = false) {
+    func acceptFailed(_ error: IOError, isDescriptorLimit: Bool = false) {
         // While it drains there is no later to try again.
         if state == .acceptingLast { close() }
         guard state == .accepting else { return }
@@ -200,7 +200,7 @@ public final class Listener {
     }
 
     /// The socket is closed.
-    package func driverClosed() {
+    func driverClosed() {
         core.noteEvent()
         if let onClose { core.perform(.close) { onClose(self) } }
         state = .closed

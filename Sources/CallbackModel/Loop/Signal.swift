@@ -74,8 +74,8 @@ extension EventLoop {
             }
         }
 
-        /// The engine calls this, once for each time the kernel told it.
-        package func received() {
+        /// What `SignalDriver.received` does.
+        func received() {
             guard let body else { return }
             core.noteEvent()
             core.perform(.signal) { body(self) }

@@ -147,8 +147,8 @@ extension EventLoop {
             core.remove(self)
         }
 
-        /// The engine calls this when the deadline has passed.
-        package func fired() {
+        /// What `TimerDriver.fired` does.
+        func fired() {
             guard case .armed = state else { return }
             fire()
         }
