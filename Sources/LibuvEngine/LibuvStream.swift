@@ -164,7 +164,7 @@ internal import LinuxSockets
         unsafe readBuffer(of: handle.pointee.loop).pointee.wasFilled(by: handle)
     }
 
-    fileprivate func readEnded(_ count: Int) {
+    fileprivate func readNothing(_ count: Int) {
         switch Int32(count) {
         // Nothing was there after all: EAGAIN (libuv documentation, uv_read_cb).
         case 0: return
@@ -389,6 +389,6 @@ private func deliver(_ stream: LibuvStream, _ base: UnsafeMutablePointer<CChar>?
 /// A function, so that `didRead` calls no method: for one it would save a register before every message.
 @inline(never)
 private func readRarely(_ stream: LibuvStream, _ count: Int, _ buffer: UnsafePointer<uv_buf_t>?) {
-    if count <= 0 { return stream.readEnded(count) }
+    if count <= 0 { return stream.readNothing(count) }
     unsafe stream.filledBuffer(buffer.unsafelyUnwrapped.pointee.base, count)
 }

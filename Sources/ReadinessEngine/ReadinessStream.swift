@@ -147,7 +147,7 @@ internal import LinuxSockets
         var reads = 0
         repeat {
             let count = unsafe Kernel.receive(token.descriptor, buffer, size)
-            guard count > 0 else { return readEnded(count) }
+            guard count > 0 else { return readNothing(count) }
             received(unsafe Span(_unsafeStart: buffer.assumingMemoryBound(to: UInt8.self), count: count))
             // Most likely nothing is left, and asking would be a system call for nothing; what comes after all
             // is reported by the next wait.
@@ -157,7 +157,7 @@ internal import LinuxSockets
     }
 
     @inline(never)
-    private func readEnded(_ count: Int) {
+    private func readNothing(_ count: Int) {
         switch Int32(-count) {
         case 0: reachedEnd()
         case EAGAIN: return

@@ -37,11 +37,11 @@ struct `Wake queue` {
             for number in 0..<100 { #expect(queue.append { order.withLock { $0.append(number) } }) }
             #expect(counts.wakes.load(ordering: .relaxed) == round)
             #expect(!queue.isEmpty)
-            var batch = queue.takeAll()
+            var batch = queue.removeAll()
             while let body = batch.next() { body() }
             #expect(order.withLock { $0 } == Array(0..<100))
         }
-        #expect(queue.takeAll().isEmpty)
+        #expect(queue.removeAll().isEmpty)
     }
 
     @Test func `after close nothing is taken, and nobody is woken`() {
@@ -50,7 +50,7 @@ struct `Wake queue` {
         queue.close()
         #expect(!queue.append {})
         #expect(queue.isEmpty)
-        #expect(queue.takeAll().isEmpty)
+        #expect(queue.removeAll().isEmpty)
         queue.close()
         #expect(counts.wakes.load(ordering: .relaxed) == 0)
     }
@@ -111,7 +111,7 @@ struct `Wake queue` {
         }
         // Threads that have given all before that will wake it no more.
         while counts.wakes.load(ordering: .relaxed) < 100, threads.contains(where: { !$0.isFinished }) {
-            var batch = queue.takeAll()
+            var batch = queue.removeAll()
             while let body = batch.next() { body() }
         }
         queue.close()

@@ -63,7 +63,7 @@ extension Connection {
     /// as long as the connection reads (contract clause 11), and for a bounded time: a peer on a Unix socket can
     /// refuse to read without ever closing (shutdown(2), SHUT_RD).
     func writeFailed(_ error: IOError) {
-        fail(error)
+        noteFailure(error)
         // Known already, by a write in `onOpen`.
         if lifecycle == .readingOut { return }
         guard error.isPeerReset, input == .flowing, lifecycle == .open || lifecycle == .starting else {
@@ -74,12 +74,14 @@ extension Connection {
         boundClosing()
     }
 
-    func fail(_ error: IOError) {
-        interrupted(by: error.isPeerReset ? .peerReset : .failed(error.about(remoteAddress)))
+    /// Records that a system call has failed, as `noteCause` does.
+    func noteFailure(_ error: IOError) {
+        noteCause(error.isPeerReset ? .peerReset : .failed(error.about(remoteAddress)))
     }
 
-    /// A proper end that was under way, after either side's FIN, did not come about: what spoiled it is the cause.
-    func interrupted(by reason: CloseReason) {
+    /// Records why the connection closes. The first cause stays, unless it is a proper end, by either side's FIN, that
+    /// was still under way.
+    func noteCause(_ reason: CloseReason) {
         if cause == nil || cause == .peerClosed || cause == .localClose { cause = reason }
     }
 
@@ -122,7 +124,7 @@ extension Connection {
         deliverCompletions(upTo: bytesWritten, .sent)
         deliverCompletions(upTo: .max, .failed(reason))
         if let race = rare?.race { race.lost(self, reason) }
-        listener?.connectionCloses(reason, wasReset: rare?.wasReset ?? false)
+        listener?.countClose(reason, wasReset: rare?.wasReset ?? false)
         core.noteEvent()
         // One that had ended has no target any more, unless `onClose` makes it a source.
         let isCutSource = rare?.pipeTarget != nil
@@ -131,12 +133,12 @@ extension Connection {
         cutPipes(reason, isCutSource: isCutSource)
         let listener = self.listener
         release()
-        listener?.connectionClosed()
+        listener?.drainedIfDone()
     }
 
     func closeAtDrainDeadline(_ forcing: Listener.Forcing) {
         guard lifecycle != .closing, lifecycle != .closed else { return }
-        interrupted(by: .drainDeadline)
+        noteCause(.drainDeadline)
         closeDriver(resetting: forcing == .reset || isPeerOwed)
     }
 

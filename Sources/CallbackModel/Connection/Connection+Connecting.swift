@@ -27,7 +27,7 @@ extension EventLoop {
             core: core, driver: driver, listener: nil, remoteAddress: address,
             options: Connection.SharedOptions(options.connection))
         if let file { connection.needRare().boundFile = file }
-        connection.beginConnecting(outcome)
+        connection.connectReturned(outcome)
         return connection
     }
 
@@ -86,15 +86,15 @@ extension EventLoop {
 
 extension Connection {
     /// From now on it counts how long the connection takes to open.
-    func startConnecting() {
+    func waitForOpening() {
         lifecycle = .connecting
         // Read, since the turn's clock stands while the loop does not run: the time-out would be early.
         openedAt = core.driver.nanoseconds / 1_000_000
     }
 
     /// The driver has been asked to connect, with this outcome.
-    func beginConnecting(_ outcome: ConnectOutcome) {
-        startConnecting()
+    func connectReturned(_ outcome: ConnectOutcome) {
+        waitForOpening()
         switch outcome {
         case .inProgress: timeoutsChanged()
         case .connected: tellOpened()

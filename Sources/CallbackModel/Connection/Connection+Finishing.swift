@@ -59,7 +59,7 @@ extension Connection {
     /// The limit has passed without progress.
     func finishingTimedOut() {
         let isOwed = isPeerOwed || driver.hasUnacknowledged
-        if isOwed { interrupted(by: .timedOut(.close)) }
+        if isOwed { noteCause(.timedOut(.close)) }
         closeDriver(resetting: isOwed)
     }
 }

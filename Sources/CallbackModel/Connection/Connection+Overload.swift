@@ -35,7 +35,7 @@ extension Connection {
 
     /// The loop gives it up to stay within its limits.
     func shed() {
-        interrupted(by: .shed)
+        noteCause(.shed)
         closeDriver(resetting: true)
     }
 

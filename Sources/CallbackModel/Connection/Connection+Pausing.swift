@@ -11,14 +11,15 @@ extension Connection {
             input = .paused
             silenceBegins()
             timeoutsChanged()
-        case .paused, .ended, .closed: pausedAgain()
+        case .paused, .ended, .closed: noteUserPause()
         }
     }
 
     /// Delivers data again after ``pause()``.
     public func resume() {
         core.assertThread("Connection.resume")
-        guard input == .paused, !isHeldByPipe() else { return }
+        guard input == .paused else { return }
+        if isPausedByPipe { return forgetUserPause() }
         input = core.isAboveShare(self) ? .held : .flowing
         readTimeoutBegins()
         if isReadable, input == .flowing { beginReading() }

@@ -68,16 +68,17 @@ extension Connection {
         needRare().pipePause = .full
     }
 
-    /// `pause()`, although it does not read.
-    func pausedAgain() {
-        if let rare, rare.pipePause == .full { rare.pipePause = .fullAndByUser }
+    /// Whether it does not read since the target's queue is full.
+    var isPausedByPipe: Bool { rare.map { $0.pipePause != .none } ?? false }
+
+    /// `pause()` by the user, while it does not read.
+    func noteUserPause() {
+        if isPausedByPipe { rare?.pipePause = .fullAndByUser }
     }
 
-    /// Whether `resume()` only takes back what the user did, since the target's queue is full.
-    func isHeldByPipe() -> Bool {
-        guard let rare, rare.pipePause != .none else { return false }
-        rare.pipePause = .full
-        return true
+    /// `resume()` by the user, while the target's queue is full.
+    func forgetUserPause() {
+        rare?.pipePause = .full
     }
 
     /// There is room again.

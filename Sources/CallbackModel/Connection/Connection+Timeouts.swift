@@ -87,11 +87,11 @@ extension Connection {
         case .close:
             // The user's own close, in `onTimeout`, has its time to flush.
             if kind != .close, isBoundedByClose { return }
-            interrupted(by: .timedOut(kind))
+            noteCause(.timedOut(kind))
             // FIN behind bytes that the peer does not take would keep them in the kernel for many minutes.
             closeDriver(resetting: isPeerOwed || lifecycle == .open && driver.hasUnacknowledged)
         case .reset:
-            interrupted(by: .timedOut(kind))
+            noteCause(.timedOut(kind))
             closeDriver(resetting: true)
         }
     }

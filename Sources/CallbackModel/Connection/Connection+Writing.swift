@@ -92,7 +92,7 @@ extension Connection {
     }
 
     private func belongsInBatch(_ count: Int) -> Bool {
-        core.isInCallback && queuedByteCount == 0 && WriteBatch.takes(count)
+        core.isInCallback && queuedByteCount == 0 && WriteBatch.fits(count)
     }
 
     /// What a write answers whose bytes are in the batch.
@@ -211,7 +211,7 @@ extension Connection {
 func writeFast(_ connection: Connection, _ bytes: Span<UInt8>) -> WriteStatus {
     connection.core.assertThread("Connection.write")
     let count = bytes.count
-    guard connection.output == .open, connection.queuedByteCount == 0, WriteBatch.takes(count) else {
+    guard connection.output == .open, connection.queuedByteCount == 0, WriteBatch.fits(count) else {
         return writeSlowly(connection, bytes)
     }
     let batched = connection.core.batch.appendLent(bytes, of: connection)

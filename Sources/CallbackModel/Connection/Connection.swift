@@ -297,9 +297,9 @@ extension Connection {
 
     /// What `StreamDriver.received` does.
     @inline(__always)
-    fileprivate func take(_ bytes: Span<UInt8>) {
+    fileprivate func receive(_ bytes: Span<UInt8>) {
         guard input == .flowing else { return }
-        if core.isTimed { return takeTimed(bytes) }
+        if core.isTimed { return receiveTimed(bytes) }
         bytesRead &+= UInt64(truncatingIfNeeded: bytes.count)
         deliver(bytes)
         core.flushBatch()
@@ -307,7 +307,7 @@ extension Connection {
 
     /// The same, measured.
     @inline(never)
-    private func takeTimed(_ bytes: Span<UInt8>) {
+    private func receiveTimed(_ bytes: Span<UInt8>) {
         core.noteEvent()
         let start = core.driver.nanoseconds
         bytesRead &+= UInt64(truncatingIfNeeded: bytes.count)
@@ -320,7 +320,7 @@ extension Connection {
     func tellAgain(_ bytes: [UInt8]) {
         guard !bytes.isEmpty else { return }
         bytesRead &-= UInt64(bytes.count)
-        take(bytes.span)
+        receive(bytes.span)
     }
 
     @inline(__always)
@@ -328,7 +328,7 @@ extension Connection {
         unsafe core.delivering = .passUnretained(self)
         core.batch.lend(bytes)
         dataCallback.call(self, bytes)
-        core.batch.takeBack()
+        core.batch.endLending()
         core.delivering = nil
         // Behind the callback, so that `bytes` need not be kept for it.
         if !watch.isDisjoint(with: [.timeouts, .replaced]) { delivered() }
@@ -372,7 +372,7 @@ extension Connection {
 
     /// The engine calls this when a read failed.
     func readFailed(_ error: IOError) {
-        fail(error)
+        noteFailure(error)
         closeDriver()
     }
 }
@@ -382,5 +382,5 @@ extension Connection {
 /// A function, not a method: a method finds its object in a register that the caller has to save first (r13 on
 /// x86-64), so that a call in last place could not be a jump.
 @usableFromInline package func received(_ connection: Connection, _ bytes: Span<UInt8>) {
-    connection.take(bytes)
+    connection.receive(bytes)
 }

@@ -24,7 +24,7 @@ final class HostRace {
 
     func begin(for connection: Connection) {
         self.connection = connection
-        connection.startConnecting()
+        connection.waitForOpening()
         connection.timeoutsChanged()
     }
 
@@ -71,7 +71,7 @@ final class HostRace {
         attempt.needRare().race = self
         attempt.needRare().boundFile = SocketFile(bound: options.localAddress)
         attempts.append(attempt)
-        attempt.beginConnecting(driver.connect(to: address))
+        attempt.connectReturned(driver.connect(to: address))
     }
 
     private func startNextLater() {

@@ -77,7 +77,7 @@ extension LoopCore {
     }
 
     func tellOverload() {
-        for event in overload.takeEvents() {
+        for event in overload.removeEvents() {
             // Each may set another, or none.
             guard let callback = overload.callback else { return }
             perform(.overload) { callback(event) }
@@ -118,7 +118,7 @@ extension Connection {
 
     func lookForReset() {
         guard let loss = driver.loss else { return }
-        fail(IOError(call: "recv", errno: loss))
+        noteFailure(IOError(call: "recv", errno: loss))
         closeDriver()
     }
 }

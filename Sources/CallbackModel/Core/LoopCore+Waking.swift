@@ -13,7 +13,7 @@ extension LoopCore {
         lookUps.becameReady(holdIfNeeded)
         // Once: what a body asks for waits until the next turn.
         let isRest = !woke.isEmpty
-        if !isRest { woke = wakes.takeAll() }
+        if !isRest { woke = wakes.removeAll() }
         var left = Self.wokenAtATime
         while left > 0, let body = woke.next() {
             left -= 1

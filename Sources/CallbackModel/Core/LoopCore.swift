@@ -173,7 +173,7 @@ internal import Glibc
         if batch.isEmpty { return }
         // Nearly always one connection has written, the one whose callback it was.
         if batch.hasMore { return flushAll() }
-        let run = batch.takeSingle()
+        let run = batch.removeSingle()
         // A span of a buffer makes no check of the count, which is positive.
         let bytes = unsafe UnsafeBufferPointer(start: run.start, count: run.count)
         unsafe run.owner._withUnsafeGuaranteedRef { $0.handOver(unsafe Span(_unsafeElements: bytes)) }
@@ -182,13 +182,13 @@ internal import Glibc
     /// Not inlined: its registers would be saved for every message.
     @inline(never)
     func flushAll() {
-        while let run = batch.takeAny() { send(run) }
+        while let run = batch.removeAny() { send(run) }
         batch.tidy()
     }
 
     /// Sends what is batched of `connection`, before something that must follow it. Runs no callback.
     func flushBatch(of connection: Connection) {
-        guard let run = batch.take(of: connection) else { return }
+        guard let run = batch.remove(of: connection) else { return }
         send(run)
         batch.tidy()
     }
@@ -207,7 +207,7 @@ internal import Glibc
 
     /// Forgets what is batched of `connection`, which closes.
     func dropBatch(of connection: Connection) {
-        if batch.take(of: connection) != nil { batch.tidy() }
+        if batch.remove(of: connection) != nil { batch.tidy() }
     }
 
     /// What `LoopDriver.requestedTurnBegan` does.

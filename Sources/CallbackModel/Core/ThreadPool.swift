@@ -10,7 +10,7 @@ final class ThreadPool: Sendable {
 
     private struct State {
         var waiting = WaitingWork()
-        /// The numbers of the works that have ended, until `takeFinished`.
+        /// The numbers of the works that have ended, until `removeFinished`.
         var finished: [UInt64] = []
         /// Those that will detach themselves as they end.
         var threads: Set<pthread_t> = []
@@ -53,7 +53,7 @@ final class ThreadPool: Sendable {
     }
 
     /// The numbers of what has ended since this was last called.
-    func takeFinished() -> [UInt64] {
+    func removeFinished() -> [UInt64] {
         state.withLock { state in
             let finished = state.finished
             state.finished = []

@@ -88,7 +88,7 @@ internal import Synchronization
     }
 
     /// Takes all that waits, in the order in which it was added.
-    func takeAll() -> WakeBatch {
+    func removeAll() -> WakeBatch {
         guard !isEmpty else { return WakeBatch() }
         return WakeBatch(newest: newest.exchange(Self.empty, ordering: .acquiring))
     }

@@ -24,7 +24,7 @@ internal import Glibc
 
     /// Whether a piece of `count` bytes belongs here; an empty one has no address to copy from.
     @inline(__always)
-    static func takes(_ count: Int) -> Bool {
+    static func fits(_ count: Int) -> Bool {
         UInt(bitPattern: count &- 1) < UInt(largestPiece)
     }
 
@@ -78,7 +78,7 @@ internal import Glibc
 
     // MARK: Lent bytes
 
-    /// `bytes` stay where they are until `takeBack`, and everything is sent before they are written over.
+    /// `bytes` stay where they are until `endLending`, and everything is sent before they are written over.
     @inline(__always)
     mutating func lend(_ bytes: Span<UInt8>) {
         unsafe lent = bytes.withUnsafeBufferPointer { unsafe $0.baseAddress.unsafelyUnwrapped }
@@ -87,11 +87,11 @@ internal import Glibc
 
     /// No longer takes bytes for lent ones: where they were there may be others.
     @inline(__always)
-    mutating func takeBack() {
+    mutating func endLending() {
         lentCount = 0
     }
 
-    /// Begins the run of `connection` with `bytes`, as many as `takes` says, or goes on with it, if they are lent ones
+    /// Begins the run of `connection` with `bytes`, as many as `fits` says, or goes on with it, if they are lent ones
     /// and no others are between. Answers how many bytes the run has then; 0 if it is not so simple.
     ///
     /// Small on purpose: it is inlined into `write`, and every call that it might make would cost each message
@@ -106,7 +106,7 @@ internal import Glibc
             unsafe start = address
             count = bytes.count
         } else {
-            guard isOpen(connection), unsafe start + count == address else { return 0 }
+            guard isCurrent(connection), unsafe start + count == address else { return 0 }
             count &+= bytes.count
         }
         return count
@@ -120,11 +120,11 @@ internal import Glibc
 
     // MARK: Growing
 
-    /// Adds `bytes`, as many as `takes` says, behind what `connection` has here; false if they find no room before a
+    /// Adds `bytes`, as many as `fits` says, behind what `connection` has here; false if they find no room before a
     /// flush of all.
     mutating func append(_ bytes: Span<UInt8>, of connection: Connection) -> Bool {
         let address = unsafe bytes.withUnsafeBufferPointer { unsafe $0.baseAddress.unsafelyUnwrapped }
-        if open(connection) {
+        if makeCurrent(connection) {
             guard makeRoom(for: bytes.count) else { return false }
         } else if unsafe isLent(address) {
             unsafe begin(connection, at: address, count: bytes.count)
@@ -142,7 +142,7 @@ internal import Glibc
 
     /// Begins a run that is `array` itself, if `connection` has none here and no other array is kept.
     mutating func keep(_ array: [UInt8], of connection: Connection) -> Bool {
-        guard !isOpen(connection), connection.batchIndex < 0 else { return false }
+        guard !isCurrent(connection), connection.batchIndex < 0 else { return false }
         // It stays where it is for as long as it is kept: who writes to another reference of it gets a copy.
         let address = unsafe array.withUnsafeBufferPointer { unsafe $0.baseAddress.unsafelyUnwrapped }
         guard unsafe kept.isEmpty || isKept(address) else { return false }
@@ -160,15 +160,15 @@ internal import Glibc
     func isKept(_ run: Run) -> Bool { unsafe isKept(run.start) && run.count == kept.count }
 
     /// Opens the run of `connection`; false if it has none.
-    private mutating func open(_ connection: Connection) -> Bool {
-        if isOpen(connection) { return true }
-        guard let run = takeParked(of: connection) else { return false }
+    private mutating func makeCurrent(_ connection: Connection) -> Bool {
+        if isCurrent(connection) { return true }
+        guard let run = removeParked(of: connection) else { return false }
         park()
-        setOpen(run)
+        setCurrent(run)
         return true
     }
 
-    private mutating func setOpen(_ run: Run) {
+    private mutating func setCurrent(_ run: Run) {
         unsafe owner = run.owner
         unsafe start = run.start
         count = run.count
@@ -176,13 +176,13 @@ internal import Glibc
     }
 
     @inline(__always)
-    private func isOpen(_ connection: Connection) -> Bool {
+    private func isCurrent(_ connection: Connection) -> Bool {
         unsafe owner?.toOpaque() == Unmanaged.passUnretained(connection).toOpaque()
     }
 
     private mutating func begin(_ connection: Connection, at address: UnsafePointer<UInt8>, count: Int) {
         park()
-        unsafe setOpen(Run(owner: .passUnretained(connection), start: address, count: count, spare: 0))
+        unsafe setCurrent(Run(owner: .passUnretained(connection), start: address, count: count, spare: 0))
     }
 
     /// Gives the open run so many bytes to grow in; moves it there, unless it is the last in the buffer.
@@ -217,7 +217,7 @@ internal import Glibc
         hasMore = true
     }
 
-    private mutating func takeParked(of connection: Connection) -> Run? {
+    private mutating func removeParked(of connection: Connection) -> Run? {
         let index = Int(connection.batchIndex)
         guard index >= 0 else { return nil }
         connection.batchIndex = -1
@@ -234,7 +234,7 @@ internal import Glibc
 
     /// How many bytes `connection` has here.
     func count(of connection: Connection) -> Int {
-        if isOpen(connection) { return count }
+        if isCurrent(connection) { return count }
         let index = Int(connection.batchIndex)
         return index >= 0 ? parked[index].count : 0
     }
@@ -245,7 +245,7 @@ internal import Glibc
 
     /// Takes out the one run that there is.
     @inline(__always)
-    mutating func takeSingle() -> Run {
+    mutating func removeSingle() -> Run {
         assert(spare == 0)
         let run = unsafe Run(owner: owner.unsafelyUnwrapped, start: start, count: count, spare: 0)
         unsafe owner = nil
@@ -254,26 +254,26 @@ internal import Glibc
     }
 
     /// Takes out any run, until there is none.
-    mutating func takeAny() -> Run? {
+    mutating func removeAny() -> Run? {
         guard let owner = unsafe owner else { return nil }
         let run = unsafe Run(owner: owner, start: start, count: count, spare: spare)
-        openAnother()
+        makeAnotherCurrent()
         return run
     }
 
     /// Takes out the run of `connection`.
-    mutating func take(of connection: Connection) -> Run? {
-        isOpen(connection) ? takeAny() : takeParked(of: connection)
+    mutating func remove(of connection: Connection) -> Run? {
+        isCurrent(connection) ? removeAny() : removeParked(of: connection)
     }
 
-    private mutating func openAnother() {
+    private mutating func makeAnotherCurrent() {
         guard let run = parked.popLast() else {
             unsafe owner = nil
             spare = 0
             return
         }
         unsafe run.owner._withUnsafeGuaranteedRef { $0.batchIndex = -1 }
-        setOpen(run)
+        setCurrent(run)
     }
 
     /// With no run left, takes the whole buffer again and lets go of what was kept. Only when all that was taken out is

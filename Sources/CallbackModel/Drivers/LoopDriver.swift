@@ -1,6 +1,6 @@
 // What an engine provides. The model decides what happens (policy: water marks, batching, time-outs, limits); a driver
-// makes it happen with system calls. Each driver has two parts: what the model asks, which an engine overrides, and what
-// is told to the model, by methods that an engine calls on its own driver.
+// makes it happen with system calls. Each driver has two parts: what the model asks, which an engine overrides, and
+// what is told to the model, by methods that an engine calls on its own driver.
 //
 // Base classes rather than protocols: a call through an existential costs a retain and a release a message (vendor
 // notes, swift.md 2). They are open only to engines: `@_spi(Engine) import CallbackModel`.

@@ -122,7 +122,7 @@ extension Connection {
         guard input == .flowing, isReadable, let framing = rare?.framing else { return }
         watch.remove(.framesHeld)
         if framing.framer == nil {
-            tellAgain(framing.takePending())
+            tellAgain(framing.removePending())
         } else {
             core.perform(.data) { framing.goOn(self) }
         }
@@ -137,21 +137,21 @@ extension Connection {
 
     func frameFailed(_ error: IOError) {
         guard !isOver else { return }
-        interrupted(by: .failed(error.about(remoteAddress)))
+        noteCause(.failed(error.about(remoteAddress)))
         close()
     }
 
     /// The peer has finished; what is pending never becomes a frame.
     func tellUnfinishedFrame() {
         guard let framing = rare?.framing, framing.framer != nil, !framing.pending.isEmpty else { return }
-        let pending = framing.takePending()
+        let pending = framing.removePending()
         if let onUnfinished = framing.onUnfinished {
             core.perform(.data) { onUnfinished(self, pending.span) }
         } else {
             let error = IOError(
                 call: "frame", errno: IOError.badMessage, address: remoteAddress,
                 detail: "the peer finished \(pending.count) bytes into one")
-            interrupted(by: .failed(error))
+            noteCause(.failed(error))
         }
     }
 }

@@ -35,13 +35,13 @@ final class Framing {
     /// Goes on with what was held.
     func goOn(_ connection: Connection) {
         framesLeft = Self.framesPerTurn
-        let held = takePending()
+        let held = removePending()
         let (position, stop) = tell(connection, held.span, from: 0)
         stopped(connection, stop, rest: held.span.extracting(droppingFirst: position))
     }
 
     /// Gives away what is pending: a callback may add to it meanwhile.
-    func takePending() -> [UInt8] {
+    func removePending() -> [UInt8] {
         let bytes = pending
         pending = []
         return bytes
@@ -70,7 +70,7 @@ final class Framing {
     /// Returns how much of `bytes` was taken. With `.needMore`, `pending` is empty or all of `bytes` is in it.
     private func complete(_ connection: Connection, _ bytes: Span<UInt8>) -> (Int, Stop) {
         // Out of `pending`, which the callback may come back to.
-        var begun = takePending()
+        var begun = removePending()
         var position = 0
         while !begun.isEmpty, position < bytes.count, let framer {
             do throws(IOError) {

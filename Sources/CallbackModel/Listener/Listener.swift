@@ -216,16 +216,11 @@ public final class Listener {
     // MARK: Called by the model
 
     /// Before the connection's `onClose`.
-    func connectionCloses(_ reason: CloseReason, wasReset: Bool) {
+    func countClose(_ reason: CloseReason, wasReset: Bool) {
         connectionCount -= 1
         if state == .full, !isFull { enter(.accepting) }
         if state == .fullWithLast, !isFull { enter(.acceptingLast) }
         drain?.report.count(reason, wasReset: wasReset)
-    }
-
-    /// After the connection's `onClose`.
-    func connectionClosed() {
-        drainedIfDone()
     }
 
     /// Closes without calling anyone.

@@ -63,7 +63,7 @@ struct Overload {
         return true
     }
 
-    mutating func takeEvents() -> [EventLoop.OverloadEvent] {
+    mutating func removeEvents() -> [EventLoop.OverloadEvent] {
         isPutOff = false
         var events: [EventLoop.OverloadEvent] = []
         if !isToldOn, isOn || untoldShedCount > 0 { events.append(.began) }

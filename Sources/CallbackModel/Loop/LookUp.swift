@@ -164,7 +164,7 @@ final class LookUps {
     /// Calls back for what has been answered. `changed` comes before each callback.
     func becameReady(_ changed: () -> Void) {
         guard !numbers.isEmpty else { return }
-        for id in pool.takeFinished() {
+        for id in pool.removeFinished() {
             guard let question = numbers[id], let answer = question.answer.get() else { continue }
             forget(question)
             // The callback of one may withdraw the question of another.

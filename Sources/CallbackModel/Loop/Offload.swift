@@ -16,7 +16,7 @@ extension EventLoop {
         core.requireOwnProcess("EventLoop.offload")
         let result = OffloadResult<Value>()
         try core.offloads.add({ result.set(Result { try work() }) }) { [core] in
-            guard let value = result.take() else { return }
+            guard let value = result.get() else { return }
             core.perform(.offloaded) { then(value) }
         }
         core.holdIfNeeded()
@@ -45,7 +45,7 @@ final class Offloads {
     /// Calls back for what has ended. `changed` comes before each callback.
     func becameReady(_ changed: () -> Void) {
         guard isBusy else { return }
-        for id in pool.takeFinished() {
+        for id in pool.removeFinished() {
             guard let then = thens.removeValue(forKey: id) else { continue }
             changed()
             then()
@@ -67,7 +67,7 @@ private final class OffloadResult<Value: Sendable>: Sendable {
         result.withLock { $0 = value }
     }
 
-    func take() -> Result<Value, any Error>? {
+    func get() -> Result<Value, any Error>? {
         result.withLock { $0 }
     }
 }
