@@ -6,12 +6,12 @@ internal import ReadinessEngine
 public enum Engine: String, CaseIterable, Sendable {
     /// libuv, which uses epoll on Linux: the default, and the product.
     case libuv
-    /// epoll(7) without libuv: the reference, in which a wait costs the same however many connections are at rest.
+    /// epoll(7) without libuv, a reference. A wait costs the same however many connections are at rest.
     case epoll
-    /// poll(2): the same, and a wait costs in proportion to all connections.
+    /// poll(2), a reference. A wait costs in proportion to the number of connections.
     case poll
-    /// select(2): the same, for descriptors below 1,024 only. A client whose descriptor is beyond is shed, with
-    /// ``Listener/Shed/Cause/engineLimit``; a listener or a loop there throws EMFILE.
+    /// select(2), a reference for descriptors below 1,024. A client with a larger one is turned away, with
+    /// ``Listener/Shed/Cause/engineLimit``. A listener or a loop with a larger one throws EMFILE.
     case select
 }
 
@@ -21,8 +21,8 @@ extension Engine: CustomStringConvertible {
 }
 
 extension EventLoop {
-    /// A loop for this thread. Throws EINVAL for options out of bounds, and EMFILE, ENFILE or ENOMEM when the kernel
-    /// gives no descriptor to wait with.
+    /// A loop for this thread. Throws EINVAL for options out of bounds, and EMFILE, ENFILE or ENOMEM if the kernel has
+    /// no descriptor to wait with.
     public convenience init(engine: Engine = .libuv, options: Options = .init()) throws(IOError) {
         try options.validate()
         switch engine {

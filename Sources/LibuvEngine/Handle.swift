@@ -2,7 +2,7 @@ internal import CLibuv
 
 /// A libuv handle: a struct that begins with `uv_handle_t` (libuv documentation, "Base handle").
 ///
-/// Its memory belongs to libuv from its init call until its close callback, and goes back only there.
+/// Its memory belongs to libuv from its init call until its close callback, and is given back only there.
 protocol UVHandle: ~Copyable {}
 extension uv_async_t: UVHandle {}
 extension uv_idle_t: UVHandle {}
@@ -14,7 +14,7 @@ extension uv_pipe_t: UVHandle {}
 extension uv_stream_t: UVHandle {}
 
 extension UnsafeMutablePointer where Pointee: UVHandle {
-    /// The same handle, as the calls for every kind take it.
+    /// The same handle, for the calls that are made for every kind.
     @inline(__always)
     var asHandle: UnsafeMutablePointer<uv_handle_t> {
         unsafe UnsafeMutableRawPointer(self).assumingMemoryBound(to: uv_handle_t.self)
@@ -22,7 +22,7 @@ extension UnsafeMutablePointer where Pointee: UVHandle {
 
     /// Closes the handle. The callback runs later, never inside this call, and may give the memory back.
     ///
-    /// Closing twice aborts the process; each owner closes once, where it gives up its pointer.
+    /// Closing twice aborts the process. Each owner closes once, where it gives up its pointer.
     func close(_ closed: @convention(c) (UnsafeMutablePointer<uv_handle_t>?) -> Void) {
         unsafe uv_close(asHandle, closed)
     }

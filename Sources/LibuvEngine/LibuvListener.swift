@@ -1,53 +1,59 @@
 internal import CLibuv
+internal import CLinux
 @_spi(Engine) internal import CallbackModel
 internal import Glibc
 internal import LinuxSockets
 
-/// A listening socket: `uv_poll_t` says when clients wait, `accept4` takes them.
+/// A listening socket: `uv_poll_t` says when clients wait, `accept4` accepts them.
 ///
-/// `uv_listen` is not used: it wedges the loop on a persistent accept error in 1.44, hides EMFILE, and takes
-/// another number of clients a turn in each version (Vendor-notes/libuv.md).
+/// `uv_listen` is not used: in 1.44 a persistent accept error wedges the loop, EMFILE is hidden, and the number of
+/// clients accepted in a turn depends on the version (Vendor-notes/libuv.md).
 @safe final class LibuvListener: ListenerDriver {
     private let loop: LibuvLoop
     private let options: Listener.Options
     private let address: SocketAddress
-    private let isUnix: Bool
+    private let file: SocketFile?
     private var handle: UnsafeMutablePointer<uv_poll_t>?
     private var socket: Int32
     private var spare: SpareDescriptor
-    /// Clients in a row that failed before they were taken.
+    /// Clients in a row that failed before they were accepted.
     private var failedClients = 0
-    private let file: SocketFile?
+
+    /// After this many failed clients in a row, the error is the listener's. Passed over for ever, it would keep the
+    /// socket readable and the loop awake.
+    private static let mostFailedClients = 64
 
     convenience init(loop: LibuvLoop, address: SocketAddress, options: Listener.Options) throws(IOError) {
-        let socket = try Socket(family: address.family, about: address)
-        let file = try Self.prepare(socket, address, options)
-        try self.init(loop: loop, adopting: socket.number, address, options, file: file)
-        _ = socket.take()
+        let socket = try makeSocket(family: address.family, about: address)
+        let file = try socket.listen(on: address, options)
+        do throws(IOError) {
+            try self.init(loop: loop, adopting: socket.number, address, options, file: file)
+        } catch {
+            file?.remove()
+            throw error
+        }
+        _ = socket.detach()
     }
 
-    /// Takes over a socket that is listening on `address`; leaves it alone when this throws.
+    /// Adopts a socket that is listening on `address`. If this throws, the socket stays the caller's.
     init(
         loop: LibuvLoop, adopting descriptor: Int32, _ address: SocketAddress, _ options: Listener.Options,
-        file: SocketFile? = nil
+        file: SocketFile?
     ) throws(IOError) {
-        self.file = file
-        self.loop = loop
-        self.options = options
-        self.isUnix = address.family == AF_UNIX
-        self.address = LibuvEngine.localAddress(of: descriptor) ?? address
         do throws(IOError) {
             spare = try SpareDescriptor()
         } catch {
-            file?.remove()
             throw error.about(address)
         }
+        self.loop = loop
+        self.options = options
+        self.file = file
+        self.address = LinuxSockets.localAddress(of: descriptor) ?? address
         let handle = UnsafeMutablePointer<uv_poll_t>.allocate(capacity: 1)
         let status = unsafe uv_poll_init(loop.loop, handle, descriptor)
         guard status == 0 else {
             unsafe handle.deallocate()
             spare.close()
-            file?.remove()
             throw IOError(uv: status, call: "uv_poll_init", address: address)
         }
         unsafe self.handle = handle
@@ -55,38 +61,6 @@ internal import LinuxSockets
         super.init()
         // Retain 1, released in the close callback.
         unsafe handle.pointee.data = Unmanaged.passRetained(self).toOpaque()
-    }
-
-    /// Binds and listens; says which socket file is ours, if there is one.
-    private static func prepare(
-        _ socket: borrowing Socket, _ address: SocketAddress, _ options: Listener.Options
-    ) throws(IOError) -> SocketFile? {
-        if address.family == AF_INET6 {
-            try socket.set(Int32(IPPROTO_IPV6), IPV6_V6ONLY, to: options.ipv6Only ? 1 : 0)
-        }
-        if address.family != AF_UNIX {
-            if options.reuseAddress { try socket.set(SOL_SOCKET, SO_REUSEADDR, to: 1) }
-            if options.reusePort { try socket.set(SOL_SOCKET, SO_REUSEPORT, to: 1) }
-        }
-        guard case .unixPath(let path) = address.storage else {
-            try socket.bind(to: address)
-            try socket.listen(backlog: options.backlog, about: address)
-            return nil
-        }
-        let lock = options.unixCleanUp ? FolderLock(around: path) : nil
-        // Kept until the socket listens.
-        defer { lock?.release() }
-        if options.unixCleanUp { removeStaleSocketFile(path) }
-        try socket.bind(to: address)
-        let file = SocketFile(path: path)
-        do throws(IOError) {
-            try setMode(options.unixMode, of: path)
-            try socket.listen(backlog: options.backlog, about: address)
-        } catch {
-            file.remove()
-            throw error.about(address)
-        }
-        return file
     }
 
     override var descriptor: Int32 { socket }
@@ -98,7 +72,7 @@ internal import LinuxSockets
         let status = unsafe uv_poll_start(handle, Int32(UV_READABLE.rawValue)) { handle, status, _ in
             guard let data = unsafe handle?.pointee.data else { return }
             let listener = unsafe Unmanaged<LibuvListener>.fromOpaque(data).takeUnretainedValue()
-            if status == 0 { listener.acceptWaiting() } else { listener.pollFailed(status) }
+            if status == 0 { listener.becameReady() } else { listener.pollFailed(status) }
         }
         require(status == 0, "uv_poll_start: \(status)")
     }
@@ -116,7 +90,7 @@ internal import LinuxSockets
         // The poll handle must have stopped before its descriptor closes (libuv documentation, uv_poll_init).
         unsafe uv_poll_stop(handle)
         if options.unixCleanUp { file?.remove() }
-        _ = Glibc.close(socket)
+        closeDescriptor(socket)
         socket = -1
         spare.close()
         unsafe handle.close { handle in
@@ -126,114 +100,120 @@ internal import LinuxSockets
             driver.closed()
         }
     }
-}
 
-// MARK: - Accepting
+    // MARK: Accepting
 
-extension LibuvListener {
-    /// Takes what waits, at most `acceptsPerWakeup` clients; the rest keeps the socket readable for the next turn.
-    private func acceptWaiting() {
-        var refused = 0
-        var shed = 0
-        defer {
-            // Lost when another thread was faster; without it clients could no longer be turned away.
-            if socket >= 0 { spare.open() }
-            self.shed(refused, .maxConnections)
-            self.shed(shed, .descriptorLimit)
-            wakeUpEnded()
-        }
+    /// What came of one accept(2).
+    private enum AcceptResult {
+        case client(Int32, SocketAddress)
+        /// No client waits: EAGAIN.
+        case noClient
+        /// This client is gone or was never reachable. The next one may be well.
+        case clientFailed
+        /// EMFILE or ENFILE.
+        case descriptorLimit(Int32)
+        /// Anything else: the same call would fail again.
+        case failed(Int32)
+    }
+
+    /// Accepts at most `acceptsPerWakeup` clients. If more wait, the socket stays readable for the next turn.
+    private func becameReady() {
+        var shed: [Listener.Shed.Cause: Int] = [:]
+        acceptClients(&shed)
+        // Still closed if another thread was faster. Without it no client could be turned away.
+        if socket >= 0 { spare.open() }
+        for (cause, count) in shed { self.shed(count, cause) }
+        wakeUpEnded()
+    }
+
+    private func acceptClients(_ shed: inout [Listener.Shed.Cause: Int]) {
         for _ in 0..<options.acceptsPerWakeup {
             let admission = admission
             // Also when a callback has closed the listener.
             guard admission != .stop, socket >= 0 else { return }
-            switch acceptNext() {
+            switch acceptOne() {
             case .client(let client, _) where admission == .refuse:
-                _ = Glibc.close(client)
-                refused += 1
-            case .client(let client, let remoteAddress):
-                start(client, remoteAddress)
-            case .nobody:
+                closeDescriptor(client)
+                shed[.maxConnections, default: 0] += 1
+            case .client(let client, let peer):
+                if !start(client, peer) { shed[.engineLimit, default: 0] += 1 }
+            case .noClient:
                 return
             case .clientFailed:
                 continue
             case .descriptorLimit(let error):
                 switch shedOne() {
-                case .client: shed += 1
-                case .nobody: return
+                case .client: shed[.descriptorLimit, default: 0] += 1
+                case .noClient: return
                 case .clientFailed: continue
-                case .descriptorLimit, .failed: return fail(error, isDescriptorLimit: true)
+                case .descriptorLimit, .failed: return acceptFailed(error, isDescriptorLimit: true)
                 }
             case .failed(let error):
-                return fail(error, isDescriptorLimit: false)
+                return acceptFailed(error, isDescriptorLimit: false)
             }
         }
     }
 
-    /// So many clients in a row that fail are no longer the clients' fault. Each is passed over; an error that never
-    /// ends would keep the socket readable and the loop awake.
-    private static let mostFailedClients = 64
-
-    private func acceptNext() -> AcceptResult {
-        let result = acceptClient(on: socket)
-        guard case .clientFailed(let error) = result else {
-            failedClients = 0
-            return result
-        }
-        failedClients += 1
-        guard failedClients > Self.mostFailedClients else { return result }
+    /// Accepts one waiting client, non-blocking and close-on-exec.
+    private func acceptOne() -> AcceptResult {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let inARow = failedClients
         failedClients = 0
-        return .failed(error)
-    }
-
-    private func start(_ client: Int32, _ remoteAddress: SocketAddress) {
-        applyOptions(options.connection, to: client, isTCP: !isUnix)
-        do throws(IOError) {
-            let socket = Socket(adopting: client)
-            let stream = try unsafe LibuvStream(loop: loop.loop, adopting: socket, isUnix: isUnix)
-            accepted(stream, remoteAddress: remoteAddress)
-        } catch {
-            acceptFailed(error.about(address))
+        while true {
+            let client = unsafe withUnsafeMutableBytes(of: &storage) { raw in
+                unsafe linux_accept4(socket, raw.assumingMemoryBound(to: sockaddr.self).baseAddress, &length)
+            }
+            let error = errno
+            if client >= 0 {
+                let peer = SocketAddress(storage, length: length) ?? .unnamed
+                return .client(aboveStandardDescriptors(client), peer)
+            }
+            switch error {
+            case EINTR: continue
+            case EAGAIN: return .noClient
+            case EMFILE, ENFILE: return .descriptorLimit(error)
+            // Linux passes on what befell the client before it was accepted. accept(2) says to treat it like EAGAIN.
+            case ECONNABORTED, ENETDOWN, EPROTO, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH, EOPNOTSUPP,
+                ENETUNREACH:
+                guard inARow < Self.mostFailedClients else { return .failed(error) }
+                failedClients = inARow + 1
+                return .clientFailed
+            default: return .failed(error)
+            }
         }
     }
 
-    /// libuv has stopped the handle; accepting is tried again after a pause, which starts it anew.
-    private func pollFailed(_ status: CInt) {
-        acceptFailed(IOError(uv: status, call: "poll", address: address))
-    }
-
-    /// Gives up the spare descriptor for a moment, so that one waiting client can be taken and sent away.
+    /// Gives up the spare descriptor for a moment, so that one waiting client can be accepted and closed. Left in the
+    /// backlog, it would keep the socket readable and the loop awake.
     private func shedOne() -> AcceptResult {
         spare.close()
         defer { spare.open() }
-        let result = acceptNext()
-        if case .client(let client, _) = result { _ = Glibc.close(client) }
+        let result = acceptOne()
+        if case .client(let client, _) = result { closeDescriptor(client) }
         return result
     }
 
-    private func fail(_ error: Int32, isDescriptorLimit: Bool) {
+    /// Returns false if libuv refuses the client's socket, which is then closed. It does so for a number that it
+    /// watches already (EEXIST), after the program has closed a connection's descriptor itself.
+    private func start(_ client: Int32, _ peer: SocketAddress) -> Bool {
+        let isUnix = address.family == AF_UNIX
+        apply(options.connection, to: client, isTCP: !isUnix)
+        let socket = Socket(adopting: client)
+        guard let stream = try? unsafe LibuvStream(loop: loop.loop, adopting: socket, isUnix: isUnix) else {
+            return false
+        }
+        accepted(stream, remoteAddress: peer)
+        return true
+    }
+
+    private func acceptFailed(_ error: Int32, isDescriptorLimit: Bool) {
         acceptFailed(
             IOError(call: "accept", errno: error, address: address), isDescriptorLimit: isDescriptorLimit)
     }
-}
 
-/// A descriptor kept for the day when there is no other: /dev/null, which is always there.
-private struct SpareDescriptor {
-    private var descriptor: Int32 = -1
-
-    /// Throws what open(2) does, since without it clients could not be turned away at the limit.
-    init() throws(IOError) {
-        open()
-        guard descriptor >= 0 else { throw IOError(call: "open", errno: errno) }
-    }
-
-    mutating func open() {
-        guard descriptor < 0 else { return }
-        unsafe descriptor = Glibc.open("/dev/null", O_RDONLY | O_CLOEXEC)
-    }
-
-    mutating func close() {
-        guard descriptor >= 0 else { return }
-        _ = Glibc.close(descriptor)
-        descriptor = -1
+    /// libuv has stopped the handle. The listener tries again after a pause, which starts it anew.
+    private func pollFailed(_ status: CInt) {
+        acceptFailed(IOError(uv: status, call: "poll", address: address))
     }
 }

@@ -6,22 +6,22 @@ internal import LinuxSockets
 
 /// The loop over `uv_loop_t`.
 ///
-/// One turn of ours, in libuv 1.44's order: what was put off (idle handle) → wait and I/O → closes → due
-/// timers. From libuv 1.45 on timers come right after I/O; nothing in the contract tells the two apart.
+/// One turn, in libuv 1.44's order: what was put off (idle handle) → wait and I/O → closes → due timers. From libuv
+/// 1.45 on timers come right after I/O. The contract allows both.
 @safe package final class LibuvLoop: LoopDriver {
     // Allocated in `init`, given back in `shutDown`, after libuv has called back for every handle.
     let loop: UnsafeMutablePointer<uv_loop_t>
     private let putOffHandle: UnsafeMutablePointer<uv_idle_t>
     private let turnHandle: UnsafeMutablePointer<uv_prepare_t>
     private let wakeHandle: UnsafeMutablePointer<uv_async_t>
-    /// Made when first used.
+    /// Made at the first use.
     private var signals: LibuvSignals?
     private var turns: UInt64 = 0
-    /// One for the whole loop: libuv reads into it and calls back before the next read.
+    /// One for all connections: libuv reads into it and calls back before the next read.
     private let readBuffer: UnsafeMutablePointer<ReadBuffer>
     private let countsTurns: Bool
 
-    /// A loop with nothing in it. Throws EMFILE, ENFILE or ENOMEM: waiting costs libuv a few descriptors.
+    /// An empty loop. Throws EMFILE, ENFILE or ENOMEM: waiting costs libuv a few descriptors.
     package init(options: EventLoop.Options) throws(IOError) {
         linux_disarm_sigpipe()
         occupyStandardDescriptors()
@@ -40,11 +40,11 @@ internal import LinuxSockets
         unsafe readBuffer.initialize(
             to: ReadBuffer(
                 size: options.readBufferSize, readsPerTurn: options.readsPerTurn, turnHandle: turnHandle))
-        // The allocation callback finds the buffer here, without a look at any object of ours.
+        // The allocation callback finds the buffer here, without a look at any Swift object.
         unsafe loop.pointee.data = UnsafeMutableRawPointer(readBuffer)
         unsafe putOffHandle = .allocate(capacity: 1)
         unsafe uv_idle_init(loop, putOffHandle)
-        // What was put off keeps the loop by `hold`, or, a timer without a reference, not at all.
+        // What was put off keeps the loop running by `hold`. A timer without a reference does not keep it.
         unsafe putOffHandle.setReferenced(false)
         unsafe wakeHandle = .allocate(capacity: 1)
         // It cannot fail: the loop has a descriptor for such handles since uv_loop_init.
@@ -64,7 +64,7 @@ internal import LinuxSockets
         }
     }
 
-    // MARK: Turns
+    // MARK: The turn
 
     package override func run(_ mode: EventLoop.RunMode) throws(IOError) {
         let uvMode =
@@ -80,9 +80,8 @@ internal import LinuxSockets
         unsafe uv_stop(loop)
     }
 
-    /// libuv ends a run when no active handle is left, and one that is neither read nor written counts as
-    /// inactive. An async handle is always active and, if nobody sends to it, costs a turn nothing; an armed timer
-    /// would be looked at in each.
+    /// libuv ends a run when no active handle is left, and a stream that is neither read nor written is inactive. An
+    /// async handle is always active and costs a turn nothing. An armed timer would be looked at in each turn.
     package override func hold(_ isHeld: Bool) {
         unsafe wakeHandle.setReferenced(isHeld)
     }
@@ -93,7 +92,7 @@ internal import LinuxSockets
         unsafe uv_metrics_idle_time(loop)
     }
 
-    /// A prepare handle is called once a turn, right before libuv waits.
+    /// libuv calls a prepare handle once a turn, right before it waits.
     static let turnBegan: uv_prepare_cb = { handle in
         guard let handle = unsafe handle else { return }
         unsafe Unmanaged<LibuvLoop>.fromOpaque(handle.pointee.data).takeUnretainedValue().turnBegan()
@@ -113,7 +112,7 @@ internal import LinuxSockets
         uv_hrtime()
     }
 
-    /// An active idle handle is what keeps libuv from sleeping, and runs before it looks for events.
+    /// An active idle handle keeps libuv from sleeping, and is called before libuv looks for events.
     package override func requestTurn() {
         unsafe uv_idle_start(putOffHandle) { handle in
             guard let handle = unsafe handle else { return }
@@ -127,7 +126,7 @@ internal import LinuxSockets
         unsafe putOffHandle.close { unsafe $0.deallocateHandle(of: uv_idle_t.self) }
         unsafe turnHandle.close { unsafe $0.deallocateHandle(of: uv_prepare_t.self) }
         unsafe wakeHandle.close { unsafe $0.deallocateHandle(of: uv_async_t.self) }
-        // Only closes are left. Each turn delivers those that were under way when it began.
+        // Only closes are left. Each turn delivers those that were under way at its beginning.
         while unsafe uv_run(loop, UV_RUN_ONCE) != 0 {}
         let status = unsafe uv_loop_close(loop)
         require(status == 0, "uv_loop_close: a handle was never closed")
@@ -136,7 +135,7 @@ internal import LinuxSockets
         unsafe readBuffer.deallocate()
     }
 
-    // MARK: What lives in it
+    // MARK: The drivers that it makes
 
     package override func makeListener(
         on address: SocketAddress, options: Listener.Options
@@ -148,15 +147,15 @@ internal import LinuxSockets
         _ descriptor: Int32, options: Listener.Options
     ) throws(IOError) -> ListenerDriver {
         let address = try adoptListening(descriptor)
-        return try LibuvListener(loop: self, adopting: descriptor, address, options)
+        return try LibuvListener(loop: self, adopting: descriptor, address, options, file: nil)
     }
 
     package override func makeStream(
         for address: SocketAddress, from local: SocketAddress?, options: Connection.Options
     ) throws(IOError) -> StreamDriver {
         let isUnix = address.family == AF_UNIX
-        let socket = try Socket(family: address.family, about: address)
-        applyOptions(options, to: socket.number, isTCP: !isUnix)
+        let socket = try makeSocket(family: address.family, about: address)
+        apply(options, to: socket.number, isTCP: !isUnix)
         if let local { try socket.bind(to: local) }
         return try unsafe LibuvStream(loop: loop, adopting: socket, isUnix: isUnix)
     }
@@ -164,17 +163,17 @@ internal import LinuxSockets
     package override func adoptStream(
         _ descriptor: Int32, options: Connection.Options
     ) throws(IOError) -> (StreamDriver, SocketAddress) {
-        let address = try adoptConnected(descriptor)
-        let isUnix = address.family == AF_UNIX
-        applyOptions(options, to: descriptor, isTCP: !isUnix)
-        // Where libuv would leave it open.
-        let moved = aboveStandardStreams(descriptor)
+        let peer = try adoptConnected(descriptor)
+        let isUnix = peer.family == AF_UNIX
+        apply(options, to: descriptor, isTCP: !isUnix)
+        // libuv would never close a standard stream.
+        let moved = aboveStandardDescriptors(descriptor)
         if moved != descriptor { occupyStandardDescriptors() }
-        return (try unsafe LibuvStream(loop: loop, descriptor: moved, isUnix: isUnix), address)
+        return (try unsafe LibuvStream(loop: loop, descriptor: moved, isUnix: isUnix), peer)
     }
 
     package override var wake: @Sendable () -> Void {
-        // As a number, since a pointer does not cross threads; the model calls it only while the handle is open.
+        // As a number, since a pointer does not cross threads. The model calls this only while the handle is open.
         let handle = unsafe UInt(bitPattern: wakeHandle)
         return { unsafe uv_async_send(UnsafeMutablePointer(bitPattern: handle)) }
     }
@@ -198,29 +197,16 @@ extension IOError {
     }
 }
 
-/// libuv never closes descriptors 0 to 2, and aborts when it is to close one of its own that has such a number
-/// (`uv__close`). A process that was started without them gets /dev/null there, before a socket can.
-private func occupyStandardDescriptors() {
-    for number in STDIN_FILENO...STDERR_FILENO where fcntl(number, F_GETFD) < 0 {
-        // Takes just this number: those below are open, and open(2) gives the lowest.
-        _ = unsafe open("/dev/null", O_RDWR)
-    }
-}
-
-/// libuv's first loop takes five descriptors (epoll, a counter, a pipe for signals, /dev/null), and aborts the process
-/// when it gets the first of them but not the others.
+/// libuv's first loop needs five descriptors (epoll, a counter, a pipe for signals, /dev/null). If it gets the first of
+/// them but not all, libuv aborts the process.
 private func requireFreeDescriptors() throws(IOError) {
-    var taken: [Int32] = []
-    defer { for descriptor in taken { _ = Glibc.close(descriptor) } }
-    for _ in 0..<5 {
-        let descriptor = unsafe open("/dev/null", O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw IOError(call: "open", errno: errno) }
-        taken.append(descriptor)
-    }
+    var opened: [SpareDescriptor] = []
+    defer { for index in opened.indices { opened[index].close() } }
+    for _ in 0..<5 { opened.append(try SpareDescriptor()) }
 }
 
-/// libuv opens /dev/null with a loop's first stream, and keeps it. Made here, where numbers 0 to 2 are taken; later the
-/// program may have closed one of them, and libuv would abort when it gives back a descriptor with such a number.
+/// libuv opens /dev/null with a loop's first stream, and keeps it. Opened here, while numbers 0 to 2 are in use. With
+/// such a number libuv would abort when it closes the descriptor.
 private func openSpareDescriptor(of loop: UnsafeMutablePointer<uv_loop_t>) {
     let first = UnsafeMutablePointer<uv_tcp_t>.allocate(capacity: 1)
     unsafe uv_tcp_init(loop, first)

@@ -5,13 +5,13 @@ internal import LinuxSockets
 
 /// One loop's end of the process's signal relay: a counter that the relay raises, watched as `uv_poll_t`.
 ///
-/// Not `uv_signal_t`: it would take a signal's handler from the loops of the other engines, and give back none.
+/// Not `uv_signal_t`: that would replace a signal's handler for the loops of the other engines, and never restore it.
 @safe final class LibuvSignals {
     private let counter: Counter
     private var receiver: SignalReceiver?
     private var handle: UnsafeMutablePointer<uv_poll_t>?
 
-    /// Throws EMFILE, ENFILE or ENOMEM, and ENOSPC when too many loops watch signals already.
+    /// Throws EMFILE, ENFILE or ENOMEM, and ENOSPC if 64 loops watch signals already.
     init(loop: UnsafeMutablePointer<uv_loop_t>) throws(IOError) {
         counter = try Counter()
         let handle = UnsafeMutablePointer<uv_poll_t>.allocate(capacity: 1)
@@ -22,7 +22,7 @@ internal import LinuxSockets
             throw IOError(uv: status, call: "uv_poll_init")
         }
         unsafe self.handle = handle
-        // Not retained: `close` comes before this is let go, and forgets the pointer.
+        // Not retained: `close` clears the pointer, and comes before this object is released.
         unsafe handle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
         do throws(IOError) {
             receiver = try SignalReceiver(counter: counter) { [unowned self] in referenceChanged() }

@@ -5,24 +5,19 @@ internal import LinuxSockets
 
 /// A connected socket over `uv_tcp_t` or `uv_pipe_t`.
 ///
-/// Reads are libuv's. Writes go to the kernel directly while nothing is queued, and are libuv's as soon as it
-/// has to wait: one `uv_write` at a time, since libuv goes on with the next one after a failure and would leave
-/// a hole in the stream (Vendor-notes/libuv.md).
+/// libuv reads. Writes go to the kernel directly while nothing is queued, and are libuv's as soon as it has to wait. It
+/// gets one `uv_write` at a time: after a failure it would go on with the next (Vendor-notes/libuv.md).
 @safe final class LibuvStream: StreamDriver {
     private var handle: UnsafeMutablePointer<uv_stream_t>?
     private var socket: Int32
-    /// `ReadBuffer.mostUncounted`, beside the descriptor, where it takes no room of its own.
+    /// `ReadBuffer.mostUncounted`, beside the descriptor, where it needs no room of its own (swift.md 11).
     fileprivate let mostUncounted: UInt32
-    private var pending: PendingWrites? { didSet { updateMustQueue() } }
+    private var queue: WriteQueue? { didSet { updateMustQueue() } }
     private var output = Output.open { didSet { updateMustQueue() } }
     private var isConnecting = false { didSet { updateMustQueue() } }
-    /// Whether `send` may not call the kernel: the three states above in one, for the path of every message.
+    /// Whether `send` may not call the kernel: the three states above in one, for each message.
     private var mustQueue = false
     private var isReading = false
-
-    private func updateMustQueue() {
-        mustQueue = pending != nil || output != .open || isConnecting
-    }
 
     private enum Output {
         case open
@@ -30,19 +25,24 @@ internal import LinuxSockets
         case finishing
         /// FIN is under way or sent.
         case finished
-        /// A write failed or the stream is closed: nothing is sent any more.
-        case poisoned
+        /// A send failed: nothing more leaves.
+        case failed
+        case closed
     }
 
-    /// Takes over a non-blocking socket, connected or to be connected; it is closed when this throws.
+    private func updateMustQueue() {
+        mustQueue = queue != nil || output != .open || isConnecting
+    }
+
+    /// Adopts a non-blocking socket, connected or to be connected. If this throws, the socket is closed.
     convenience init(
         loop: UnsafeMutablePointer<uv_loop_t>, adopting socket: consuming Socket, isUnix: Bool
     ) throws(IOError) {
         try unsafe self.init(loop: loop, descriptor: socket.number, isUnix: isUnix)
-        _ = socket.take()
+        _ = socket.detach()
     }
 
-    /// The same for a socket that stays the caller's when this throws.
+    /// The same. If this throws, the socket stays the caller's.
     init(loop: UnsafeMutablePointer<uv_loop_t>, descriptor number: Int32, isUnix: Bool) throws(IOError) {
         if isUnix {
             let pipe = UnsafeMutablePointer<uv_pipe_t>.allocate(capacity: 1)
@@ -78,7 +78,7 @@ internal import LinuxSockets
     override var descriptor: Int32 { socket }
 
     override var localAddress: SocketAddress? {
-        socket >= 0 ? LibuvEngine.localAddress(of: socket) : nil
+        socket >= 0 ? LinuxSockets.localAddress(of: socket) : nil
     }
 
     // MARK: Connecting
@@ -116,26 +116,22 @@ internal import LinuxSockets
             let error = IOError(uv: status, call: "connect")
             return error.isPeerReset ? openedAndLost(error) : connectFailed(error)
         }
-        if pending != nil { writePending() } else if output == .finishing { shutDown() }
+        if queue != nil { sendQueue() } else if output == .finishing { sendFIN() }
         opened()
     }
 
-    /// No refusal, which is ECONNREFUSED: it was open before the peer reset it, and what came before that is read.
+    /// A refusal would be ECONNREFUSED. This connection was open before the peer reset it, and what came before the
+    /// reset is read.
     private func openedAndLost(_ error: IOError) {
-        output = .poisoned
+        output = .failed
         opened()
         guard unsafe handle != nil else { return }
-        // Nothing of it is in libuv's hands. Not before, or what was queued would look sent.
-        pending = nil
+        // Only now, or what was queued would look sent. Nothing of it is in libuv's hands.
+        failOutput()
         queueFailed(error)
     }
 
-    /// A reset is an error that poll(2) reports unasked; libuv says nothing of a stream that it does not read.
-    override var loss: Int32? {
-        var entry = pollfd(fd: socket, events: 0, revents: 0)
-        guard socket >= 0, unsafe poll(&entry, 1, 0) == 1, Int32(entry.revents) & POLLERR != 0 else { return nil }
-        return lossError(of: socket)
-    }
+    override var loss: Int32? { LinuxSockets.loss(of: socket) }
 
     override var hasInput: Bool { LinuxSockets.hasInput(socket) }
     override var hasRoom: Bool { LinuxSockets.hasRoom(socket) }
@@ -157,16 +153,17 @@ internal import LinuxSockets
         unsafe uv_read_stop(handle)
     }
 
-    /// A read has filled the buffer: libuv reads on, unless the stream has had its turn (contract clause 14).
+    /// A read has filled the buffer. libuv reads on, unless the stream has had its turn (contract clause 14).
     fileprivate func filledBuffer(_ base: UnsafeMutablePointer<CChar>?, _ count: Int) {
         unsafe deliver(self, base, count)
         guard let handle = unsafe handle, isReading else { return }
         unsafe readBuffer(of: handle.pointee.loop).pointee.wasFilled(by: handle)
     }
 
+    /// A read brought no data.
     fileprivate func readNothing(_ count: Int) {
         switch Int32(count) {
-        // Nothing was there after all: EAGAIN (libuv documentation, uv_read_cb).
+        // There was no data after all: EAGAIN (libuv documentation, uv_read_cb).
         case 0: return
         case UV_ENOBUFS.rawValue where endedTurn(): return
         case UV_EOF.rawValue: confirmEnd()
@@ -174,7 +171,7 @@ internal import LinuxSockets
         }
     }
 
-    /// Whether it was not read since it has had its turn, rather than for want of the kernel's memory.
+    /// Whether the stream was not read because it has had its turn, and not for want of the kernel's memory.
     private func endedTurn() -> Bool {
         guard let handle = unsafe handle, case let buffer = unsafe readBuffer(of: handle.pointee.loop),
             unsafe buffer.pointee.isTurnOver
@@ -183,8 +180,8 @@ internal import LinuxSockets
         return true
     }
 
-    /// libuv tells the end after any short read that came with POLLHUP, without a read that gave 0. A reset would
-    /// pass for a proper end, and bytes behind an urgent one would be lost; so the kernel is asked itself.
+    /// libuv reports the end after any short read that came with POLLHUP, without a read that gave 0. A reset would
+    /// pass for a proper end, and bytes behind an urgent one would be lost, so the kernel itself is asked.
     private func confirmEnd() {
         guard let handle = unsafe handle else { return }
         let buffer = unsafe readBuffer(of: handle.pointee.loop).pointee.whole
@@ -200,11 +197,11 @@ internal import LinuxSockets
         unsafe deliver(self, buffer.baseAddress?.assumingMemoryBound(to: CChar.self), count)
     }
 
-    /// Whether the end that a read has found is none: a write in libuv's hands has met a reset, which the kernel tells
-    /// only once, and libuv has not told yet. A TCP socket has hung up when both directions are over, and this side's
-    /// is not (tcp_poll in net/ipv4/tcp.c).
+    /// Whether the end that a read has found is a reset. The kernel reports a reset once: a write in libuv's hands has
+    /// met it, and libuv has not told yet. Then POLLHUP says that both directions are over, though this side has sent
+    /// no FIN (tcp_poll in net/ipv4/tcp.c).
     private var isLost: Bool {
-        guard let handle = unsafe handle, pending != nil, output == .open || output == .finishing else { return false }
+        guard let handle = unsafe handle, queue != nil, output == .open || output == .finishing else { return false }
         guard unsafe uv_handle_get_type(handle.asHandle) == UV_TCP else { return false }
         var entry = pollfd(fd: socket, events: 0, revents: 0)
         return unsafe poll(&entry, 1, 0) == 1 && Int32(entry.revents) & POLLHUP != 0
@@ -214,8 +211,8 @@ internal import LinuxSockets
 
     /// What libuv has not sent of the write in flight, and what waits behind it.
     override var queuedByteCount: Int {
-        guard let handle = unsafe handle, let pending else { return 0 }
-        return unsafe uv_stream_get_write_queue_size(handle) + pending.waitingByteCount
+        guard let handle = unsafe handle, let queue else { return 0 }
+        return unsafe uv_stream_get_write_queue_size(handle) + queue.waitingByteCount
     }
 
     override func send(_ bytes: Span<UInt8>) -> Int { send(bytes, of: nil) }
@@ -224,43 +221,49 @@ internal import LinuxSockets
 
     @inline(__always)
     private func send(_ bytes: Span<UInt8>, of array: [UInt8]?) -> Int {
-        if mustQueue { return queue(bytes, of: array) }
+        if mustQueue { return enqueue(bytes, of: array) }
         let count = bytes.count
         // MSG_NOSIGNAL, so that this call never raises SIGPIPE, whatever the process has done with it.
         let sent = unsafe bytes.withUnsafeBytes {
             unsafe Glibc.send(socket, $0.baseAddress.unsafelyUnwrapped, count, Int32(MSG_NOSIGNAL))
         }
-        return sent == count ? 0 : queue(bytes, of: array, sent: sent)
+        return sent == count ? 0 : enqueue(bytes, of: array, sent: sent)
     }
 
     @inline(never)
-    private func queue(_ bytes: Span<UInt8>, of array: [UInt8]?) -> Int {
+    private func enqueue(_ bytes: Span<UInt8>, of array: [UInt8]?) -> Int {
         guard output == .open else { return -Int(EPIPE) }
-        let pending = self.pending ?? PendingWrites(stream: self)
-        self.pending = pending
-        pending.append(bytes, of: array)
+        let queue = self.queue ?? WriteQueue(stream: self)
+        self.queue = queue
+        queue.append(bytes, of: array)
         return queuedByteCount
     }
 
-    /// Queues what the kernel did not take. An interrupted call took nothing; neither did one for which the kernel had
-    /// no memory (ENOBUFS, send(2)), which libuv tries again as well when it writes the queue.
+    /// Queues what the kernel did not take. An interrupted call took nothing. Neither did one for which the kernel had
+    /// no memory (ENOBUFS, send(2)), which passes: libuv tries it again, too.
     @inline(never)
-    private func queue(_ bytes: Span<UInt8>, of array: [UInt8]?, sent: Int) -> Int {
+    private func enqueue(_ bytes: Span<UInt8>, of array: [UInt8]?, sent: Int) -> Int {
         let errno = errno
         guard sent >= 0 || errno == EAGAIN || errno == EINTR || errno == ENOBUFS else {
-            output = .poisoned
+            failOutput()
             return -Int(errno)
         }
-        let pending = PendingWrites(stream: self)
-        self.pending = pending
-        pending.append(bytes.extracting(droppingFirst: max(0, sent)), of: array)
-        writePending()
+        let queue = WriteQueue(stream: self)
+        self.queue = queue
+        queue.append(bytes.extracting(droppingFirst: max(0, sent)), of: array)
+        sendQueue()
         return queuedByteCount
     }
 
-    private func writePending() {
-        guard let handle = unsafe handle, let pending else { return }
-        let status = unsafe pending.write(to: handle) { request, status in
+    /// From the first failure on nothing is sent, so that the peer has an exact prefix (contract clause 5).
+    private func failOutput() {
+        output = .failed
+        queue = nil
+    }
+
+    private func sendQueue() {
+        guard let handle = unsafe handle, let queue else { return }
+        let status = unsafe queue.send(to: handle) { request, status in
             unsafe LibuvStream.didWrite(request, status)
         }
         // libuv refuses a write only for a handle that is closed or not connected, which this one is not, or for want
@@ -269,28 +272,28 @@ internal import LinuxSockets
     }
 
     private static func didWrite(_ request: UnsafeMutablePointer<uv_write_t>?, _ status: CInt) {
-        // Retain 2, taken when the write began.
-        let pending = unsafe Unmanaged<PendingWrites>.fromOpaque(request!.pointee.data).takeRetainedValue()
-        pending.wrote()
-        // After uv_close the callbacks still come, always before the close callback; nobody listens any more.
-        let stream = pending.stream
-        if unsafe stream.handle != nil { stream.wrote(pending, status) }
+        // Retain 2, made when the write began.
+        let queue = unsafe Unmanaged<WriteQueue>.fromOpaque(request!.pointee.data).takeRetainedValue()
+        queue.removeFront()
+        // After uv_close the callbacks still come, always before the close callback. Then no one is told.
+        let stream = queue.stream
+        if unsafe stream.handle != nil { stream.didSend(queue, status) }
     }
 
-    private func wrote(_ pending: PendingWrites, _ status: CInt) {
-        if status != 0 {
-            output = .poisoned
-            self.pending = nil
-            queueFailed(IOError(uv: status, call: "write"))
-            return
-        }
-        if pending.isEmpty {
-            self.pending = nil
-            if output == .finishing { shutDown() }
+    private func didSend(_ queue: WriteQueue, _ status: CInt) {
+        if status != 0 { return sendFailed(IOError(uv: status, call: "write")) }
+        if queue.isEmpty {
+            self.queue = nil
+            if output == .finishing { sendFIN() }
         } else {
-            writePending()
+            sendQueue()
         }
         queueShrank(to: queuedByteCount)
+    }
+
+    private func sendFailed(_ error: IOError) {
+        failOutput()
+        queueFailed(error)
     }
 
     // MARK: Closing
@@ -298,10 +301,10 @@ internal import LinuxSockets
     override func finish() {
         guard output == .open else { return }
         output = .finishing
-        if pending == nil, !isConnecting { shutDown() }
+        if queue == nil, !isConnecting { sendFIN() }
     }
 
-    private func shutDown() {
+    private func sendFIN() {
         guard let handle = unsafe handle else { return }
         output = .finished
         // Given back in its callback, which always comes, at the latest with ECANCELED from uv_close.
@@ -311,19 +314,19 @@ internal import LinuxSockets
             let data = unsafe request.pointee.handle.pointee.data
             unsafe request.deallocate()
             guard let data = unsafe data else { return }
-            unsafe Unmanaged<LibuvStream>.fromOpaque(data)._withUnsafeGuaranteedRef { $0.didShutDown(status) }
+            unsafe Unmanaged<LibuvStream>.fromOpaque(data)._withUnsafeGuaranteedRef { $0.didSendFIN(status) }
         }
         if status != 0 {
             unsafe request.deallocate()
-            didShutDown(status)
+            didSendFIN(status)
         }
     }
 
-    private func didShutDown(_ status: CInt) {
+    private func didSendFIN(_ status: CInt) {
         guard unsafe handle != nil else { return }
         switch status {
         case 0: outputEnded(nil)
-        // The connection has gone before its FIN (tcp(7)); the socket may still know why.
+        // The connection was lost before its FIN (tcp(7)). The socket may still know why.
         case UV_ENOTCONN.rawValue: outputEnded(IOError(call: "shutdown", errno: lossError(of: socket)))
         default: outputEnded(IOError(uv: status, call: "shutdown"))
         }
@@ -331,7 +334,7 @@ internal import LinuxSockets
 
     override func close(resetting: Bool) {
         guard socket >= 0 else { return }
-        if resetting { resetOnClose(socket) }
+        if resetting { setLinger(socket, to: .reset) }
         closeHandle()
     }
 
@@ -339,8 +342,8 @@ internal import LinuxSockets
         guard let handle = unsafe handle else { return }
         unsafe self.handle = nil
         socket = -1
-        pending = nil
-        output = .poisoned
+        queue = nil
+        output = .closed
         let isPipe = unsafe uv_handle_get_type(handle.asHandle) == UV_NAMED_PIPE
         if isPipe {
             unsafe handle.close { unsafe LibuvStream.didClose($0, uv_pipe_t.self) }
@@ -361,16 +364,16 @@ internal import LinuxSockets
 
 // MARK: - libuv's callbacks for each read
 
-// Functions rather than closures, and always inlined, so that libuv calls the code itself and not a step to it.
+// Functions rather than closures or methods, and always inlined: swift.md 6, 7 and 8.
 
-/// libuv never passes NULL here; a check would be a handful of instructions for each message.
+/// libuv never passes NULL here. A check would be a handful of instructions for each message.
 @inline(__always)
 private func didRead(
     _ handle: UnsafeMutablePointer<uv_stream_t>?, _ count: Int, _ buffer: UnsafePointer<uv_buf_t>?
 ) {
     let data = unsafe handle.unsafelyUnwrapped.pointee.data.unsafelyUnwrapped
     unsafe Unmanaged<LibuvStream>.fromOpaque(data)._withUnsafeGuaranteedRef { stream in
-        // One comparison for both: what is no data, being 0 or negative, and what has filled the buffer.
+        // One comparison for both: a count that is 0 or negative, and one that has filled the buffer.
         if UInt32(truncatingIfNeeded: count &- 1) >= stream.mostUncounted {
             return unsafe readRarely(stream, count, buffer)
         }
@@ -381,12 +384,11 @@ private func didRead(
 @inline(__always)
 private func deliver(_ stream: LibuvStream, _ base: UnsafeMutablePointer<CChar>?, _ count: Int) {
     let start = unsafe UnsafeRawPointer(base.unsafelyUnwrapped).assumingMemoryBound(to: UInt8.self)
-    // Of a buffer, since that makes no check of the count, which the caller has made.
+    // Made of a buffer, which does not check the count again.
     let buffer = unsafe UnsafeBufferPointer(start: start, count: count)
     stream.received(unsafe Span(_unsafeElements: buffer))
 }
 
-/// A function, so that `didRead` calls no method: for one it would save a register before every message.
 @inline(never)
 private func readRarely(_ stream: LibuvStream, _ count: Int, _ buffer: UnsafePointer<uv_buf_t>?) {
     if count <= 0 { return stream.readNothing(count) }

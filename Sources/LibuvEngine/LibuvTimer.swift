@@ -10,13 +10,13 @@ internal import CLibuv
         unsafe uv_timer_init(loop, handle)
         unsafe self.handle = handle
         super.init()
-        // Not retained: `close` comes before the timer is let go, and forgets the pointer.
+        // Not retained: `close` clears the pointer, and comes before this object is released.
         unsafe handle.pointee.data = Unmanaged.passUnretained(self).toOpaque()
     }
 
     override func start(deadline: UInt64) {
         guard let handle = unsafe handle else { return }
-        // libuv adds its cached time to the delay, so the deadline is met exactly whatever that time is.
+        // libuv adds its cached time to the delay, so that the deadline is exact.
         let now = unsafe uv_now(handle.pointee.loop)
         let delay = deadline > now ? deadline - now : 0
         _ = unsafe uv_timer_start(

@@ -1,21 +1,21 @@
 internal import CLibuv
 
-/// What all streams of a loop read into, one after the other, and how often one has filled it in this turn.
+/// The buffer into which all streams of a loop read, one after the other, and how often one has filled it in this turn.
 ///
 /// The loop's `data` points here, so that the allocation callback finds it without a look at any object.
 @safe struct ReadBuffer {
-    /// What libuv is lent. Its length is 0 for the one allocation that ends a stream's turn.
+    /// What libuv may read into. Its length is 0 for the one allocation that ends a stream's turn.
     private(set) var lent: uv_buf_t
     private let size: Int
-    /// So many reads that fill the buffer are a stream's turn.
+    /// A stream's turn ends with this many reads that fill the buffer.
     private let readsPerTurn: Int
     private var fullReads = 0
-    /// Whose reads are counted.
+    /// The stream whose reads are counted.
     private var reader: UnsafeMutablePointer<uv_stream_t>?
-    /// Tells when a turn of the loop begins, from the first read on that fills the buffer.
+    /// Tells when a turn of the loop begins. Started by the first read that fills the buffer.
     private let turnHandle: UnsafeMutablePointer<uv_prepare_t>
 
-    /// 32: libuv itself goes on to the next stream after so many (`uv__read`).
+    /// libuv itself goes on to the next stream after this many reads (`uv__read`).
     private static let readsOfLibuv = 32
 
     init(size: Int, readsPerTurn: Int, turnHandle: UnsafeMutablePointer<uv_prepare_t>) {
@@ -30,21 +30,21 @@ internal import CLibuv
         unsafe UnsafeMutableRawPointer(lent.base).deallocate()
     }
 
-    /// All of it, also where libuv is lent nothing.
+    /// The whole buffer, also while libuv may not read into it.
     var whole: UnsafeMutableRawBufferPointer {
         unsafe UnsafeMutableRawBufferPointer(start: lent.base, count: size)
     }
 
-    /// A read of more bytes than this has filled the buffer, and is to be counted.
+    /// A read of more bytes than this has filled the buffer and is counted.
     var mostUncounted: UInt32 {
         readsPerTurn < Self.readsOfLibuv ? UInt32(size) - 1 : UInt32(Int32.max)
     }
 
-    /// Whether nothing is lent, so that the turn of the stream that asks is over.
+    /// Whether libuv may not read into it, so that the turn of the stream that asks is over.
     var isTurnOver: Bool { unsafe lent.len == 0 }
 
-    /// `stream` has filled the buffer and goes on reading. Lends it no more if it has had its turn: libuv then leaves
-    /// the rest to the next one (UV_ENOBUFS; libuv documentation, `uv_alloc_cb`).
+    /// `stream` has filled the buffer and goes on reading. If it has had its turn, nothing is lent: libuv then leaves
+    /// the rest to the next turn (UV_ENOBUFS; libuv documentation, `uv_alloc_cb`).
     mutating func wasFilled(by stream: UnsafeMutablePointer<uv_stream_t>) {
         if unsafe stream != reader {
             if unsafe reader == nil { unsafe uv_prepare_start(turnHandle, LibuvLoop.turnBegan) }
@@ -55,19 +55,19 @@ internal import CLibuv
         if fullReads >= readsPerTurn { unsafe lent.len = 0 }
     }
 
-    /// The next stream's turn.
+    /// The next stream's turn begins.
     mutating func lendAgain() {
         unsafe lent.len = size
         unsafe reader = nil
     }
 
-    /// A new turn of the loop.
+    /// A new turn of the loop begins.
     mutating func turnBegan() {
         unsafe reader = nil
     }
 }
 
-/// `LibuvLoop` has it in `data`.
+/// The buffer of the loop, to which its `data` points.
 @inline(__always)
 func readBuffer(of loop: UnsafeMutablePointer<uv_loop_t>?) -> UnsafeMutablePointer<ReadBuffer> {
     unsafe loop.unsafelyUnwrapped.pointee.data.unsafelyUnwrapped.assumingMemoryBound(to: ReadBuffer.self)

@@ -1,11 +1,11 @@
 @_spi(Engine) package import CallbackModel
 internal import Glibc
 
-// Sockets that somebody else has made.
+// Sockets that other code has made.
 
-/// Makes a listening stream socket fit for a loop, and gives its address. A socket that is refused is untouched.
+/// Makes a listening stream socket fit for a loop, and returns its address. A socket that is refused is untouched.
 ///
-/// Throws ENOTSOCK, EBADF, EINVAL for one that is no stream or is not listening, EAFNOSUPPORT for another family.
+/// Throws ENOTSOCK, EBADF, EINVAL for a socket that is no stream or is not listening, EAFNOSUPPORT for another family.
 package func adoptListening(_ descriptor: Int32) throws(IOError) -> SocketAddress {
     try check(descriptor, "listen", isListening: true)
     let address = try unsafe address(of: descriptor, "listen", "getsockname", getsockname)
@@ -13,9 +13,11 @@ package func adoptListening(_ descriptor: Int32) throws(IOError) -> SocketAddres
     return address
 }
 
-/// Makes a connected stream socket fit for a loop, and gives its peer's address. A socket that is refused is untouched.
+/// Makes a connected stream socket fit for a loop, and returns its peer's address. A socket that is refused is
+/// untouched.
 ///
-/// Throws ENOTSOCK, EBADF, ENOTCONN, EINVAL for one that is no stream or is listening, EAFNOSUPPORT for another family.
+/// Throws ENOTSOCK, EBADF, ENOTCONN, EINVAL for a socket that is no stream or is listening, EAFNOSUPPORT for another
+/// family.
 package func adoptConnected(_ descriptor: Int32) throws(IOError) -> SocketAddress {
     try check(descriptor, "adopt", isListening: false)
     let address = try unsafe address(of: descriptor, "adopt", "getpeername", getpeername)
@@ -31,13 +33,6 @@ private func check(_ descriptor: Int32, _ call: String, isListening: Bool) throw
     guard (option(descriptor, SO_ACCEPTCONN) == 1) == isListening else {
         throw .invalid(call, "descriptor \(descriptor) is \(isListening ? "not " : "")listening")
     }
-}
-
-/// An option of SOL_SOCKET that is an `int` (getsockopt(2)); `nil`, and `errno`, for what is no socket.
-private func option(_ descriptor: Int32, _ option: Int32) -> Int32? {
-    var value: Int32 = 0
-    var length = socklen_t(MemoryLayout<Int32>.size)
-    return unsafe getsockopt(descriptor, SOL_SOCKET, option, &value, &length) == 0 ? value : nil
 }
 
 private func address(
@@ -59,8 +54,5 @@ private func address(
 private func prepare(_ descriptor: Int32) {
     _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
     _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
-    // With a linger time, close(2) blocks the loop until the peer has everything, also on a non-blocking socket
-    // (socket(7)). What a listener accepts inherits it.
-    var lingering = linger(l_onoff: 0, l_linger: 0)
-    unsafe setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &lingering, socklen_t(MemoryLayout<linger>.size))
+    setLinger(descriptor, to: .inBackground)
 }

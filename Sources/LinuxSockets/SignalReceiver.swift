@@ -1,13 +1,13 @@
 @_spi(Engine) package import CallbackModel
 
-/// One loop's end of the signals: who watches which.
+/// The watchers of signals of one loop.
 @safe package final class SignalReceiver {
     private let relay: SignalRelay
     private var watchers: [RelayedSignal] = []
     /// Called when ``isReferenced`` may have changed.
     fileprivate let referenceChanged: () -> Void
 
-    /// Throws ENOSPC when too many loops watch signals already.
+    /// Throws ENOSPC if 64 loops watch signals already.
     package init(counter: Counter, referenceChanged: @escaping () -> Void = {}) throws(IOError) {
         relay = try SignalRelay(counter: counter)
         self.referenceChanged = referenceChanged
@@ -33,9 +33,9 @@
 
     /// The loop calls this when the counter was raised.
     package func becameReady() {
-        let arrived = relay.takePending()
+        let arrived = relay.collectPending()
         guard arrived != 0 else { return }
-        // A copy: a callback may watch another signal, or none any more.
+        // The loop goes over a copy: a callback may add and remove watchers.
         for watcher in watchers where arrived & SignalRelay.bit(of: watcher.number) != 0 {
             watcher.received()
         }

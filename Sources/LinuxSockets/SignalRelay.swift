@@ -8,14 +8,14 @@ internal import Synchronization
 /// A signal handler may do hardly anything (signal-safety(7)). This one notes the signal in a mask and raises the
 /// loop's counter, which makes the signal an event like any other.
 ///
-/// The action of a signal belongs to the process, so the loops of all engines share this relay: libuv's own watchers
-/// would take the signal from the others' loops. A library that sets the action meanwhile takes it away.
+/// The action of a signal belongs to the process, so the loops of all engines share this relay. libuv's own watchers
+/// would replace the action for the other engines' loops. So does a library that sets the action meanwhile.
 final class SignalRelay {
     private let place: Int
     /// How many watchers of this loop each signal has.
     private var counts: [Int32: Int] = [:]
 
-    /// Throws ENOSPC beyond 64 loops that watch signals at a time: the handler may not allocate.
+    /// Throws ENOSPC if 64 loops watch signals already: their number is fixed, since the handler may not allocate.
     init(counter: Counter) throws(IOError) {
         guard let place = handlerTable.claim(counter.descriptor) else {
             throw .invalid("sigaction", "\(handlerTable.places.count) loops watch signals already", errno: ENOSPC)
@@ -25,7 +25,7 @@ final class SignalRelay {
 
     static func bit(of number: Int32) -> UInt64 { 1 << UInt64(number - 1) }
 
-    /// Watches a signal once more.
+    /// One more watcher of a signal.
     func add(_ number: Int32) throws(IOError) {
         guard (1...64).contains(number) else { throw Self.cannotWatch(number) }
         if counts[number, default: 0] == 0 {
@@ -47,22 +47,22 @@ final class SignalRelay {
         SignalActions.shared.withLock { $0.catchOnceLess(number) }
     }
 
-    /// The signals that have come since the last call, one bit each; several of one kind are one.
-    func takePending() -> UInt64 {
+    /// The signals that have come since the last call, one bit each. Several of one kind are one.
+    func collectPending() -> UInt64 {
         handlerTable.places[place].pending.exchange(0, ordering: .sequentiallyConsistent)
     }
 
-    /// Nobody raises the counter for this relay when this returns.
+    /// When this returns, no handler raises the counter any more.
     func close() {
         for number in counts.keys { remove(number) }
         handlerTable.release(place)
     }
 }
 
-/// What the handler looks at: memory that never moves and is never given back.
+/// What the handler looks at: memory that never moves and is never freed.
 private struct HandlerTable: ~Copyable {
     struct Place: ~Copyable {
-        /// The loop's counter; -1 for a place that is free.
+        /// The loop's counter; -1 if the place is free.
         let descriptor = Atomic<Int32>(-1)
         let wanted = Atomic<UInt64>(0)
         let pending = Atomic<UInt64>(0)
@@ -80,16 +80,16 @@ private struct HandlerTable: ~Copyable {
         return nil
     }
 
-    /// Nobody writes to the place's descriptor when this returns, so that it can be closed.
+    /// When this returns, no handler writes to the place's descriptor, so that it can be closed.
     func release(_ index: Int) {
         places[index].wanted.store(0, ordering: .sequentiallyConsistent)
-        // A handler on another thread may have looked before; it is through in a moment.
+        // A handler on another thread may have looked before. It returns in a moment.
         while handlersRunning.load(ordering: .sequentiallyConsistent) > 0 { sched_yield() }
         places[index].pending.store(0, ordering: .sequentiallyConsistent)
         places[index].descriptor.store(-1, ordering: .sequentiallyConsistent)
     }
 
-    /// Runs inside the handler: atomics, write(2) and nothing else.
+    /// Called by the handler. Only atomics and write(2) are allowed here.
     func note(_ number: Int32) {
         handlersRunning.add(1, ordering: .sequentiallyConsistent)
         let bit = SignalRelay.bit(of: number)
@@ -99,7 +99,7 @@ private struct HandlerTable: ~Copyable {
                 places[index].pending.bitwiseOr(bit, ordering: .sequentiallyConsistent)
                 var one: UInt64 = 1
                 let descriptor = places[index].descriptor.load(ordering: .sequentiallyConsistent)
-                // It fails only when the counter is full, and then the loop has been told already.
+                // This fails only when the counter is full, and then it is readable already.
                 _ = unsafe write(descriptor, &one, MemoryLayout<UInt64>.size)
             }
             index &+= 1
@@ -108,25 +108,25 @@ private struct HandlerTable: ~Copyable {
     }
 }
 
-/// Made before the first handler is set, so that no handler ever has to make it.
+/// Made before the first handler is set, since a handler may not make it.
 private let handlerTable = HandlerTable()
 
-/// The actions of the process's signals that are watched.
+/// The actions of the signals that the process's loops watch.
 private struct SignalActions {
     static let shared = Mutex(SignalActions())
 
-    /// How many loops want a signal, and what its action was before.
-    private var taken: [Int32: (loops: Int, before: sigaction)] = [:]
+    /// How many loops watch a signal, and its action before.
+    private var caught: [Int32: (loops: Int, before: sigaction)] = [:]
 
-    /// False where the kernel refuses, for SIGKILL and SIGSTOP (sigaction(2)).
+    /// Returns false if the kernel refuses, as for SIGKILL and SIGSTOP (sigaction(2)).
     mutating func catchOnceMore(_ number: Int32) -> Bool {
-        if let taken = taken[number] {
-            self.taken[number] = (taken.loops + 1, taken.before)
+        if let known = caught[number] {
+            caught[number] = (known.loops + 1, known.before)
             return true
         }
         var action = sigaction()
         unsafe linux_set_handler(&action) { number in
-            // The call that the signal has interrupted may not have looked at its own errno yet.
+            // The code that the signal has interrupted may not have read its own errno yet.
             let saved = errno
             handlerTable.note(number)
             errno = saved
@@ -135,17 +135,17 @@ private struct SignalActions {
         unsafe sigfillset(&action.sa_mask)
         var before = sigaction()
         guard unsafe sigaction(number, &action, &before) == 0 else { return false }
-        taken[number] = (1, before)
+        caught[number] = (1, before)
         return true
     }
 
     mutating func catchOnceLess(_ number: Int32) {
-        guard let taken = taken[number] else { return }
-        if taken.loops > 1 {
-            self.taken[number] = (taken.loops - 1, taken.before)
+        guard let known = caught[number] else { return }
+        if known.loops > 1 {
+            caught[number] = (known.loops - 1, known.before)
         } else {
-            self.taken[number] = nil
-            var before = taken.before
+            caught[number] = nil
+            var before = known.before
             unsafe sigaction(number, &before, nil)
         }
     }

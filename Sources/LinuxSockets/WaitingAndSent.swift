@@ -2,23 +2,30 @@ internal import CLinux
 @_spi(Engine) package import CallbackModel
 internal import Glibc
 
-// What the kernel knows of a stream socket. Asked when a time-out has passed; none of it moves a byte.
+// What the kernel knows of a stream socket. Asked when a time-out has passed, or when the connection does not read.
 
 /// Whether a read would find something now: bytes, the end or an error (POLLIN, poll(2)).
 package func hasInput(_ descriptor: Int32) -> Bool {
     isReady(descriptor, for: POLLIN)
 }
 
-/// Whether a write would move something now or find an error; for a socket that connects, whether that is decided
+/// Whether a write would move bytes now or find an error. For a socket that connects: whether the outcome is decided
 /// (connect(2), EINPROGRESS).
 package func hasRoom(_ descriptor: Int32) -> Bool {
     isReady(descriptor, for: POLLOUT)
 }
 
-/// An error and a hang-up are ready for both: the call that follows tells which it is.
+/// An error or a hang-up makes a socket ready for both. The call that follows tells which it is.
 private func isReady(_ descriptor: Int32, for event: Int32) -> Bool {
     var entry = pollfd(fd: descriptor, events: Int16(event), revents: 0)
     return unsafe descriptor >= 0 && poll(&entry, 1, 0) == 1 && Int32(entry.revents) & POLLNVAL == 0
+}
+
+/// Why the connection is lost, if it is: an error that poll(2) reports unasked (POLLERR).
+package func loss(of descriptor: Int32) -> Int32? {
+    var entry = pollfd(fd: descriptor, events: 0, revents: 0)
+    guard unsafe descriptor >= 0 && poll(&entry, 1, 0) == 1, Int32(entry.revents) & POLLERR != 0 else { return nil }
+    return lossError(of: descriptor)
 }
 
 /// What the kernel knows of the bytes that it has taken (TCP_INFO, tcp(7); SIOCOUTQ, unix(7)).
@@ -37,15 +44,15 @@ package func sendProgress(_ descriptor: Int32) -> SendProgress? {
     return .untaken(Int(untaken), full: Int(full))
 }
 
-/// Whether the peer has yet to acknowledge bytes that the kernel has taken, or, on a Unix socket, to read them
-/// (SIOCOUTQ, tcp(7) and unix(7)).
+/// Whether the kernel has bytes that the peer has not acknowledged or, on a Unix socket, not read (SIOCOUTQ, tcp(7) and
+/// unix(7)).
 package func hasUnacknowledged(_ descriptor: Int32) -> Bool {
     var count: Int32 = 0
     return unsafe descriptor >= 0 && linux_outgoing_queue(descriptor, &count) == 0 && count > 0
 }
 
-/// New data leaves only when the peer has made room for it. Lost data is sent again without that, so then only what the
-/// peer says counts.
+/// New data leaves only when the peer has made room for it. Lost data is sent again without room, so then only the
+/// peer's acknowledgements count.
 func progress(of information: linux_tcp_info) -> SendProgress {
     let isSentAgain = information.tcpi_retransmits > 0
     let before = isSentAgain ? information.tcpi_last_ack_recv : information.tcpi_last_data_sent

@@ -2,10 +2,10 @@ internal import CLinux
 @_spi(Engine) internal import CallbackModel
 internal import Glibc
 
-/// epoll(7): the kernel keeps the set and hands out only what is ready, so that a wait costs the same however
-/// many descriptors are at rest.
+/// epoll(7): the kernel keeps the set and returns only what is ready. A wait costs the same however many descriptors
+/// are at rest.
 @safe final class EpollPoller: Poller {
-    /// Events of one wait; the kernel keeps the others in line for the next, so that none is forgotten.
+    /// The most events of one wait. The kernel keeps the others in line for the next, so that none is forgotten.
     private static let eventsPerWait = 256
 
     private let descriptor: Int32
@@ -51,7 +51,7 @@ internal import Glibc
     }
 }
 
-/// What epoll is asked for. It reports EPOLLERR and EPOLLHUP besides, asked or not.
+/// What epoll is asked for. It also reports EPOLLERR and EPOLLHUP, asked or not.
 func epollBits(of readiness: Readiness) -> UInt32 {
     var bits: UInt32 = 0
     if readiness.contains(.readable) { bits |= EPOLLIN.rawValue }

@@ -2,17 +2,17 @@ internal import CLinux
 @_spi(Engine) internal import CallbackModel
 internal import Glibc
 
-/// poll(2): the whole set is handed to the kernel at each wait, and looked through afterwards, so that a wait
-/// costs in proportion to all descriptors, at rest or not.
+/// poll(2): each wait hands the whole set to the kernel, and looks through it afterwards. A wait costs in proportion to
+/// all descriptors, at rest or not.
 @safe final class PollPoller: Poller {
-    // Unchecked below: no access lasts longer than a call of these methods, which call nobody.
+    // Unchecked below (swift.md 1): no access lasts longer than these methods, which call no one else's code.
 
-    /// What the kernel is given, without gaps; the token of each entry stands beside it.
+    /// What the kernel is given, without gaps. `tokens` has the token of each entry.
     @safe @exclusivity(unchecked) private var entries: [pollfd] = []
     @safe @exclusivity(unchecked) private var tokens: [Token] = []
-    /// Where a descriptor's entry is, by its number; -1 where it has none.
+    /// The place of a descriptor's entry, by its number; -1 if it has none.
     @safe @exclusivity(unchecked) private var places: [Int32] = []
-    /// What the last wait found, apart from the entries, which callbacks move.
+    /// What the last wait found. Not kept in the entries, which callbacks move.
     @safe @exclusivity(unchecked) private var ready = EventList()
 
     var descriptorLimit: Int32? { nil }
@@ -66,15 +66,15 @@ internal import Glibc
         return ready.count
     }
 
-    /// Apart from the path of every message, which it would burden with its registers.
+    /// Not inlined into the path of every message: swift.md 7.
     @inline(never)
     private func waitFailed() throws(IOError) -> Int {
         guard errno == EINTR else { throw IOError(call: "poll", errno: errno) }
         return -1
     }
 
-    /// The kernel refuses more entries than the process may have descriptors (poll(2), EINVAL), which a limit that was
-    /// lowered can be less than. Then each is asked alone, at the latest every 10 ms, until the limit has room again.
+    /// The kernel refuses more entries than the process may have descriptors (poll(2), EINVAL). That happens when the
+    /// limit was lowered. Then each descriptor is asked alone, every 10 ms, until the limit has room again.
     private func pollOneByOne(_ milliseconds: Int32) -> Int32 {
         var count: Int32 = 0
         for index in entries.indices {
@@ -90,7 +90,7 @@ internal import Glibc
     func close() {}
 }
 
-/// What poll is asked for. It reports POLLERR, POLLHUP and POLLNVAL besides, asked or not.
+/// What poll is asked for. It also reports POLLERR, POLLHUP and POLLNVAL, asked or not.
 func pollBits(of readiness: Readiness) -> Int16 {
     var bits: Int32 = 0
     if readiness.contains(.readable) { bits |= POLLIN }
@@ -101,7 +101,7 @@ func pollBits(of readiness: Readiness) -> Int16 {
 /// What the events of a poll entry mean to the loop.
 func readiness(ofPollBits bits: Int16) -> Readiness {
     let bits = Int32(bits)
-    // POLLNVAL, a descriptor that somebody else has closed, is found out by the read or write that follows.
+    // POLLNVAL is a descriptor that other code has closed. The read or write that follows fails with EBADF.
     if bits & (POLLERR | POLLHUP | POLLNVAL) != 0 { return [.readable, .writable] }
     var readiness: Readiness = []
     if bits & POLLIN != 0 { readiness.insert(.readable) }

@@ -12,10 +12,10 @@ struct Readiness: OptionSet, Sendable {
 
 /// A descriptor and its generation.
 ///
-/// The kernel hands a closed number out again at once. An event that was fetched before the close would then
-/// reach the new owner of the number; its generation tells that it is not meant (contract clause 10).
+/// The kernel hands out a closed number again at once. Without the generation, an event that was fetched before the
+/// close would reach the number's new owner (contract clause 10).
 struct Token: Equatable {
-    /// Both in one word, as epoll carries it for its user.
+    /// Both in one word, which epoll stores with the descriptor.
     let bits: UInt64
 
     init(bits: UInt64) {
@@ -36,8 +36,7 @@ struct Event {
     let readiness: Readiness
 }
 
-/// The events of one wait. An array that is emptied without being touched: emptying a real one costs more than the
-/// wait itself.
+/// The events of one wait. Its array is never emptied, only written over: to empty one would cost more than the wait.
 struct EventList {
     private var events: [Event] = []
     private(set) var count = 0
@@ -57,30 +56,68 @@ struct EventList {
     }
 }
 
-/// One kernel interface that waits for many descriptors at once, level-triggered: what is ready is reported at
-/// each wait, until it is dealt with.
+/// Which of the kernel's interfaces a loop waits with.
+package enum PollerKind: Sendable {
+    case epoll, poll, select
+}
+
+/// One kernel interface that waits for many descriptors at once, level-triggered: a descriptor that is ready is
+/// reported at each wait, until it is dealt with.
 ///
-/// Errors and hang-ups cannot be left out of what the kernel reports, so a descriptor that is waited for
-/// nothing must not be in the set at all: it would be reported at every wait, and the loop would spin.
+/// The kernel always reports errors and hang-ups. A descriptor for which nothing is waited must therefore not be in the
+/// set at all, or an error would be reported at every wait, and the loop would spin.
 protocol Poller: AnyObject {
-    /// The numbers that can be waited for are below this; nothing where every descriptor can.
+    /// The poller can wait for descriptors below this number; `nil` if for all.
     var descriptorLimit: Int32? { get }
 
-    /// Changes what `token` is waited for; nothing means that it leaves the set.
+    /// Changes what `token` is waited for. With an empty `new`, it leaves the set.
     ///
-    /// A descriptor leaves before it is closed. Closing would do the same for it alone, but not when it was
-    /// duplicated (epoll(7), "Questions and answers", 6), and not for poll and select.
+    /// A descriptor leaves before it is closed. close(2) would do the same only for epoll, and only without a duplicate
+    /// of the descriptor (epoll(7), "Questions and answers", 6).
     func change(_ token: Token, from old: Readiness, to new: Readiness) throws(IOError)
 
-    /// Waits until something is ready, or for so many milliseconds; for ever when negative, not at all when 0.
+    /// Waits until a descriptor is ready, at most `milliseconds`; without a bound if that is negative.
     ///
-    /// Returns how many descriptors are ready; a negative number when a signal has ended the wait, which is no error
-    /// and no event. The loop waits again: it knows how much of the time is left.
+    /// Returns how many descriptors are ready, or a negative number if a signal has ended the wait. The loop then waits
+    /// again, since it knows how much of the time is left.
     func wait(milliseconds: Int32) throws(IOError) -> Int
 
-    /// What the last wait found, from 0 on, whatever has been changed since.
+    /// An event of the last wait, from 0 on, whatever has changed since.
     func event(_ index: Int) -> Event
 
-    /// Gives back what the kernel holds for it.
+    /// Closes what the kernel holds for it.
     func close()
+}
+
+/// The poller of a loop. A new poller is a case here, and the compiler then names every place that lacks it.
+enum AnyPoller {
+    case epoll(EpollPoller)
+    case poll(PollPoller)
+    case select(SelectPoller)
+
+    init(_ kind: PollerKind) throws(IOError) {
+        switch kind {
+        case .epoll: self = .epoll(try EpollPoller())
+        case .poll: self = .poll(PollPoller())
+        case .select: self = .select(SelectPoller())
+        }
+    }
+
+    private var poller: any Poller {
+        switch self {
+        case .epoll(let poller): poller
+        case .poll(let poller): poller
+        case .select(let poller): poller
+        }
+    }
+
+    var descriptorLimit: Int32? { poller.descriptorLimit }
+
+    func change(_ token: Token, from old: Readiness, to new: Readiness) throws(IOError) {
+        try poller.change(token, from: old, to: new)
+    }
+
+    func close() {
+        poller.close()
+    }
 }

@@ -2,7 +2,7 @@
 internal import Glibc
 internal import LinuxSockets
 
-/// A listening socket: the poller says when clients wait, accept(2) takes them.
+/// A listening socket: the poller says when clients wait, `accept4` accepts them.
 @safe final class ReadinessListener: ListenerDriver {
     private let loop: ReadinessLoop
     private let options: Listener.Options
@@ -10,12 +10,11 @@ internal import LinuxSockets
     private let file: SocketFile?
     private var token: Token
     private var state = State.paused
-    /// A descriptor kept for the day when there is no other: /dev/null, which is always there.
-    private var spare: Int32
-    /// Clients in a row that failed before they were taken.
+    private var spare: SpareDescriptor
+    /// Clients in a row that failed before they were accepted.
     private var failedClients = 0
 
-    /// So many in a row are no longer the clients' fault. Each is passed over; an error that never ends would keep the
+    /// After this many failed clients in a row, the error is the listener's. Passed over for ever, it would keep the
     /// socket readable and the loop awake.
     private static let mostFailedClients = 64
 
@@ -26,35 +25,34 @@ internal import LinuxSockets
     }
 
     convenience init(loop: ReadinessLoop, address: SocketAddress, options: Listener.Options) throws(IOError) {
-        let (descriptor, file) = try openListeningSocket(on: address, options, descriptorLimit: loop.descriptorLimit)
+        let socket = try loop.makeSocket(family: address.family, about: address)
+        let file = try socket.listen(on: address, options)
         do throws(IOError) {
-            try self.init(loop: loop, adopting: descriptor, address, options, file: file)
+            try self.init(loop: loop, adopting: socket.number, address, options, file: file)
         } catch {
             file?.remove()
-            Kernel.close(descriptor)
             throw error
         }
+        _ = socket.detach()
     }
 
-    /// Takes over a socket that is listening on `address`; leaves it alone when this throws.
+    /// Adopts a socket that is listening on `address`. If this throws, the socket stays the caller's.
     init(
         loop: ReadinessLoop, adopting descriptor: Int32, _ address: SocketAddress, _ options: Listener.Options,
         file: SocketFile?
     ) throws(IOError) {
-        // Without the spare one, clients could not be turned away at the limit.
-        spare = Self.openSpare()
-        guard spare >= 0 else { throw IOError(call: "open", errno: errno, address: address) }
+        do throws(IOError) {
+            spare = try SpareDescriptor()
+        } catch {
+            throw error.about(address)
+        }
         self.loop = loop
         self.options = options
         self.file = file
-        self.address = Kernel.localAddress(of: descriptor) ?? address
+        self.address = LinuxSockets.localAddress(of: descriptor) ?? address
         token = Token(descriptor: descriptor, generation: 0)
         super.init()
         token = unsafe loop.enter(descriptor, .listener(.passUnretained(self)))
-    }
-
-    private static func openSpare() -> Int32 {
-        unsafe open("/dev/null", O_RDONLY | O_CLOEXEC)
     }
 
     override var descriptor: Int32 { state == .closed ? -1 : token.descriptor }
@@ -67,8 +65,8 @@ internal import LinuxSockets
             try loop.poller.change(token, from: [], to: .readable)
             state = .accepting
         } catch {
-            // Tried again after a pause, like any other failure to accept.
-            loop.tellLater { self.acceptFailed(error.about(self.address)) }
+            // The listener tries again after a pause, as after any failure to accept.
+            loop.callLater { self.acceptFailed(error.about(self.address)) }
         }
     }
 
@@ -86,32 +84,32 @@ internal import LinuxSockets
         state = .closed
         if options.unixCleanUp { file?.remove() }
         loop.leave(token)
-        Kernel.close(token.descriptor)
-        if spare >= 0 { Kernel.close(spare) }
-        loop.tellLater { self.closed() }
+        closeDescriptor(token.descriptor)
+        spare.close()
+        loop.callLater { self.closed() }
     }
 
     // MARK: Accepting
 
-    /// What became of one client that waited, or of the wish to have one.
-    private enum Outcome {
+    /// What came of one accept(2).
+    private enum AcceptResult {
         case client(Int32, SocketAddress)
-        /// No client waits.
-        case nobody
-        /// This client is gone or was never reachable; the next one may be well.
+        /// No client waits: EAGAIN.
+        case noClient
+        /// This client is gone or was never reachable. The next one may be well.
         case clientFailed
-        /// The process or the system has no descriptor left.
-        case noDescriptor(Int32)
-        /// Anything else; the same call would fail again.
+        /// EMFILE or ENFILE.
+        case descriptorLimit(Int32)
+        /// Anything else: the same call would fail again.
         case failed(Int32)
     }
 
-    /// Takes what waits, at most `acceptsPerWakeup` clients; the rest keeps the socket readable for the next turn.
+    /// Accepts at most `acceptsPerWakeup` clients. If more wait, the socket stays readable for the next turn.
     func becameReady() {
         var shed: [Listener.Shed.Cause: Int] = [:]
         acceptClients(&shed)
-        // Lost when another thread was faster; without it clients could no longer be turned away.
-        if spare < 0, state != .closed { spare = Self.openSpare() }
+        // Still closed if another thread was faster. Without it no client could be turned away.
+        if state != .closed { spare.open() }
         for (cause, count) in shed { self.shed(count, cause) }
         wakeUpEnded()
     }
@@ -123,39 +121,37 @@ internal import LinuxSockets
             guard admission != .stop, state == .accepting else { return }
             switch acceptOne() {
             case .client(let client, _) where admission == .refuse:
-                Kernel.close(client)
+                closeDescriptor(client)
                 shed[.maxConnections, default: 0] += 1
-            case .client(let client, _) where client >= loop.descriptorLimit ?? .max:
-                Kernel.close(client)
-                shed[.engineLimit, default: 0] += 1
             case .client(let client, let peer):
-                start(client, peer)
-            case .nobody:
+                if !start(client, peer) { shed[.engineLimit, default: 0] += 1 }
+            case .noClient:
                 return
             case .clientFailed:
                 continue
-            case .noDescriptor(let error):
+            case .descriptorLimit(let error):
                 switch shedOne() {
                 case .client: shed[.descriptorLimit, default: 0] += 1
-                case .nobody: return
+                case .noClient: return
                 case .clientFailed: continue
-                case .noDescriptor, .failed: return fail(error, isDescriptorLimit: true)
+                case .descriptorLimit, .failed: return acceptFailed(error, isDescriptorLimit: true)
                 }
             case .failed(let error):
-                return fail(error, isDescriptorLimit: false)
+                return acceptFailed(error, isDescriptorLimit: false)
             }
         }
     }
 
-    private func acceptOne() -> Outcome {
+    /// Accepts one waiting client, non-blocking and close-on-exec.
+    private func acceptOne() -> AcceptResult {
         let (result, peer) = Kernel.accept(token.descriptor)
         let inARow = failedClients
         failedClients = 0
         guard result < 0 else { return .client(result, peer) }
         switch -result {
-        case EAGAIN: return .nobody
-        case EMFILE, ENFILE: return .noDescriptor(-result)
-        // What befell the client before it was taken; accept(2) says to go on as after EAGAIN.
+        case EAGAIN: return .noClient
+        case EMFILE, ENFILE: return .descriptorLimit(-result)
+        // What befell the client before it was accepted. accept(2) says to go on as after EAGAIN.
         case ECONNABORTED, EPROTO, ENETDOWN, ENETUNREACH, EHOSTDOWN, EHOSTUNREACH, ENONET, ENOPROTOOPT, EOPNOTSUPP:
             guard inARow < Self.mostFailedClients else { return .failed(-result) }
             failedClients = inARow + 1
@@ -164,22 +160,28 @@ internal import LinuxSockets
         }
     }
 
-    /// Gives up the spare descriptor for a moment, so that one waiting client can be taken and sent away: left
-    /// in the backlog, it would keep the listener readable and the loop awake.
-    private func shedOne() -> Outcome {
-        if spare >= 0 { Kernel.close(spare) }
-        defer { spare = Self.openSpare() }
-        let outcome = acceptOne()
-        if case .client(let client, _) = outcome { Kernel.close(client) }
-        return outcome
+    /// Gives up the spare descriptor for a moment, so that one waiting client can be accepted and closed. Left in the
+    /// backlog, it would keep the socket readable and the loop awake.
+    private func shedOne() -> AcceptResult {
+        spare.close()
+        defer { spare.open() }
+        let result = acceptOne()
+        if case .client(let client, _) = result { closeDescriptor(client) }
+        return result
     }
 
-    private func start(_ client: Int32, _ peer: SocketAddress) {
-        Kernel.apply(options.connection, to: client, isTCP: address.family != AF_UNIX)
+    /// Returns false if the poller cannot wait for the client's socket, which is then closed.
+    private func start(_ client: Int32, _ peer: SocketAddress) -> Bool {
+        guard client < loop.descriptorLimit ?? .max else {
+            closeDescriptor(client)
+            return false
+        }
+        apply(options.connection, to: client, isTCP: address.family != AF_UNIX)
         accepted(ReadinessStream(loop: loop, adopting: client), remoteAddress: peer)
+        return true
     }
 
-    private func fail(_ error: Int32, isDescriptorLimit: Bool) {
+    private func acceptFailed(_ error: Int32, isDescriptorLimit: Bool) {
         acceptFailed(
             IOError(call: "accept", errno: error, address: address), isDescriptorLimit: isDescriptorLimit)
     }

@@ -3,48 +3,42 @@ internal import CLinux
 internal import Glibc
 internal import LinuxSockets
 
-/// Which of the kernel's interfaces a loop waits with.
-package enum PollerKind: Sendable {
-    case epoll, poll, select
-}
-
-/// The loop of the reference engines: its turn, and the drivers it makes.
+/// The loop of the reference engines: its turn, and the drivers that it makes.
 ///
-/// With the file of one poller it is the engine in small. What happens to a descriptor that is ready is in
-/// `ReadinessStream` and `ReadinessListener`; who owns which descriptor is in `SourceTable`.
+/// Together with the file of one poller it is the engine in small. `ReadinessStream` and `ReadinessListener` say what
+/// happens to a descriptor that is ready. `SourceTable` says whose it is.
 @safe package final class ReadinessLoop: LoopDriver {
-    let poller: any Poller
+    let poller: AnyPoller
     // Allocated in `init` once nothing can fail without `deinit`, which gives it back.
     /// One for all connections, since only one is read at a time.
     let readBuffer: UnsafeMutableRawPointer
     let readBufferSize: Int
-    /// At most so many reads that fill it are one connection's turn.
+    /// A connection's turn ends with this many reads that fill the buffer.
     let readsPerTurn: Int
-    // Unchecked, since every turn looks at them: no access lasts while a callback or another method runs.
+    // Unchecked, since every turn looks at them (swift.md 1). No access lasts while a callback or another method runs.
     @safe @exclusivity(unchecked) var timers = TimerQueue()
     @safe @exclusivity(unchecked) private var sources = SourceTable()
-    @safe @exclusivity(unchecked) private var closing: [Closing] = []
+    @safe @exclusivity(unchecked) private var later: [Later] = []
     @safe @exclusivity(unchecked) private var attention: Attention = .notHeld
-    @safe @exclusivity(unchecked) private var isHeld = false
     @safe @exclusivity(unchecked) private var turns: UInt64 = 0
     private var asleep: UInt64 = 0
-    /// The clock in milliseconds, once somebody has asked since the turn began or the wait ended; 0 before.
+    /// The clock in milliseconds, as first asked for since the turn began or the wait ended; 0 before.
     @safe @exclusivity(unchecked) private var cachedClock: UInt64 = 0
 
     /// Raised by other threads and signal handlers.
     private let counter: Counter
-    /// Made when first used.
+    /// Made at the first use.
     private var signals: SignalReceiver?
 
-    /// What a turn has to look at besides descriptors; empty while there are only messages.
+    /// What a turn has to look at besides descriptors. Empty while there are only messages.
     private struct Attention: OptionSet {
         let rawValue: UInt8
         /// The model has put something off to the next turn.
         static let turnRequested = Attention(rawValue: 1)
         /// `stop()` was called.
         static let stopped = Attention(rawValue: 2)
-        /// Something has closed and the model does not know yet.
-        static let closing = Attention(rawValue: 4)
+        /// Something is to be told in step 4.
+        static let later = Attention(rawValue: 4)
         /// Timers are armed.
         static let timers = Attention(rawValue: 8)
         /// No listener and no connection is open: the loop may be at its end.
@@ -56,19 +50,16 @@ package enum PollerKind: Sendable {
     }
 
     /// What step 4 of a turn tells the model.
-    enum Closing {
-        case stream(ReadinessStream)
+    enum Later {
+        /// This stream is closed.
+        case closed(ReadinessStream)
         case other(() -> Void)
     }
 
-    /// A loop with nothing in it. Throws EMFILE, ENFILE or ENOMEM: waiting costs it one or two descriptors.
+    /// An empty loop. Throws EMFILE, ENFILE or ENOMEM: waiting costs it one or two descriptors.
     package init(_ kind: PollerKind, options: EventLoop.Options) throws(IOError) {
         linux_disarm_sigpipe()
-        switch kind {
-        case .epoll: poller = try EpollPoller()
-        case .poll: poller = PollPoller()
-        case .select: poller = SelectPoller()
-        }
+        poller = try AnyPoller(kind)
         do throws(IOError) {
             counter = try Counter()
         } catch {
@@ -95,12 +86,11 @@ package enum PollerKind: Sendable {
     // MARK: The turn
 
     package override func run(_ mode: EventLoop.RunMode) throws(IOError) {
-        // Told apart once a run, so that no turn calls its poller through the protocol.
+        // Told apart once a run, so that each turn is compiled for its poller and calls it directly.
         switch poller {
-        case let poller as EpollPoller: try run(mode, poller)
-        case let poller as PollPoller: try run(mode, poller)
-        case let poller as SelectPoller: try run(mode, poller)
-        default: trap("a poller that the loop does not know")
+        case .epoll(let poller): try run(mode, poller)
+        case .poll(let poller): try run(mode, poller)
+        case .select(let poller): try run(mode, poller)
         }
     }
 
@@ -113,24 +103,24 @@ package enum PollerKind: Sendable {
         }
     }
 
-    /// One turn. Callbacks run in steps 1, 3, 4 and 5, and in each step only for what was there when it began,
-    /// so that every turn ends.
+    /// One turn. Callbacks are called in steps 1, 3, 4 and 5, and in each step only for what was there at its
+    /// beginning, so that every turn ends.
     @inline(__always)
     private func turn(_ poller: some Poller, mayWait: Bool) throws(IOError) {
         turns &+= 1
-        // 1. What the turn before put off: zero-delay timers, completions, `onDrain`.
+        // 1. What was put off to this turn: zero-delay timers, completions, `onDrain`.
         if attention.contains(.turnRequested) { beginTurn() }
-        // 2. Wait: for ever if there is nothing but descriptors, else as long as the rest allows.
+        // 2. Wait: for ever if there are only descriptors, else as long as the rest allows.
         let count = try attention.isEmpty && mayWait ? poller.wait(milliseconds: -1) : waitRarely(poller, mayWait)
         cachedClock = 0
-        // 3. Input and output, in the order in which the poller tells it.
+        // 3. Input and output, in the order in which the poller reports it.
         var index = 0
         while index < count {
             deliver(poller.event(index))
             index &+= 1
         }
-        // 4. What has closed since this step of the turn before.
-        if attention.contains(.closing) { deliverClosed() }
+        // 4. What has closed since step 4 of the previous turn.
+        if attention.contains(.later) { deliverLater() }
         // 5. Timers that are due.
         if attention.contains(.timers) { fireTimers() }
     }
@@ -149,14 +139,14 @@ package enum PollerKind: Sendable {
             let start = attention.contains(.measured) && limit != 0 ? Kernel.nanoseconds : 0
             let count = try poller.wait(milliseconds: limit)
             if start != 0 { asleep &+= Kernel.nanoseconds &- start }
-            // A signal that no loop watches would end `run(.once)`; a watched one has made the counter ready.
+            // Waits again after a signal that no loop watches. A watched one has made the counter ready.
             if count >= 0 || limit == 0 { return count }
         }
     }
 
     private var timeToWait: Int32 {
-        if !attention.isDisjoint(with: [.turnRequested, .stopped, .closing]) { return 0 }
-        // Without anything that keeps the loop running, there is nothing to wait for.
+        if !attention.isDisjoint(with: [.turnRequested, .stopped, .later]) { return 0 }
+        // Nothing keeps the loop running, so nothing is worth waiting for.
         if !isAlive { return 0 }
         guard let deadline = timers.firstDeadline else { return -1 }
         return milliseconds(from: Kernel.nanoseconds, until: deadline)
@@ -171,7 +161,7 @@ package enum PollerKind: Sendable {
         }
     }
 
-    /// Apart from the path of every message, which it would burden with its registers.
+    /// Not inlined into the path of every message: swift.md 7.
     @inline(never)
     private func deliverRarely(_ source: SourceTable.Source) {
         switch source {
@@ -185,14 +175,14 @@ package enum PollerKind: Sendable {
     }
 
     @inline(never)
-    private func deliverClosed() {
-        attention.remove(.closing)
-        let told = closing
-        closing = []
+    private func deliverLater() {
+        attention.remove(.later)
+        let told = later
+        later = []
         for item in told {
             switch item {
-            case .stream(let stream): stream.closed()
-            case .other(let tell): tell()
+            case .closed(let stream): stream.closed()
+            case .other(let call): call()
             }
         }
     }
@@ -206,19 +196,18 @@ package enum PollerKind: Sendable {
         if timers.isEmpty { attention.remove(.timers) }
     }
 
-    // MARK: What the model asks
-
     package override func stop() {
         attention.insert(.stopped)
     }
 
-    /// A requested turn alone keeps nothing: the model holds the loop for what it has put off, if that is to keep it.
+    private var isHeld: Bool { !attention.contains(.notHeld) }
+
+    /// A requested turn alone does not keep the loop running: the model holds it if what it has put off is to.
     private var isAlive: Bool {
-        isHeld || attention.contains(.closing) || timers.referencedCount > 0 || signals?.isReferenced ?? false
+        isHeld || attention.contains(.later) || timers.referencedCount > 0 || signals?.isReferenced ?? false
     }
 
     package override func hold(_ isHeld: Bool) {
-        self.isHeld = isHeld
         if isHeld { attention.remove(.notHeld) } else { attention.insert(.notHeld) }
     }
 
@@ -226,7 +215,7 @@ package enum PollerKind: Sendable {
 
     package override var nanosecondsAsleep: UInt64 { asleep }
 
-    /// Read from the clock when first asked in a turn: most turns never ask.
+    /// Read from the clock when first asked for in a turn, which most turns never do.
     package override var cachedMilliseconds: UInt64 {
         if cachedClock == 0 { cachedClock = Kernel.nanoseconds / 1_000_000 }
         return cachedClock
@@ -240,21 +229,19 @@ package enum PollerKind: Sendable {
 
     package override func shutDown() {
         signals?.close()
-        // The model has closed every driver before; nobody is called back by it any more.
-        while !closing.isEmpty { deliverClosed() }
+        // The model has closed every driver before, so no callback of a user follows.
+        while !later.isEmpty { deliverLater() }
         sources.deallocate()
         poller.close()
-        Kernel.close(counter.descriptor)
+        counter.close()
     }
+
+    // MARK: The drivers that it makes
 
     package override func makeListener(
         on address: SocketAddress, options: Listener.Options
     ) throws(IOError) -> ListenerDriver {
         try ReadinessListener(loop: self, address: address, options: options)
-    }
-
-    package override func makeTimer() -> TimerDriver {
-        ReadinessTimer(loop: self)
     }
 
     package override func adoptListener(
@@ -268,19 +255,10 @@ package enum PollerKind: Sendable {
     package override func makeStream(
         for address: SocketAddress, from local: SocketAddress?, options: Connection.Options
     ) throws(IOError) -> StreamDriver {
-        let descriptor = Kernel.socket(family: address.family)
-        guard descriptor >= 0 else { throw IOError(call: "socket", errno: -descriptor, address: address) }
-        do throws(IOError) {
-            try checkLimit(descriptor)
-            if let local, case let status = Kernel.bind(descriptor, to: local), status < 0 {
-                throw IOError(call: "bind", errno: -status, address: local)
-            }
-        } catch {
-            Kernel.close(descriptor)
-            throw error
-        }
-        Kernel.apply(options, to: descriptor, isTCP: address.family != AF_UNIX)
-        return ReadinessStream(loop: self, adopting: descriptor)
+        let socket = try makeSocket(family: address.family, about: address)
+        apply(options, to: socket.number, isTCP: address.family != AF_UNIX)
+        if let local { try socket.bind(to: local) }
+        return ReadinessStream(loop: self, adopting: socket.detach())
     }
 
     package override func adoptStream(
@@ -288,12 +266,16 @@ package enum PollerKind: Sendable {
     ) throws(IOError) -> (StreamDriver, SocketAddress) {
         try checkLimit(descriptor)
         let peer = try adoptConnected(descriptor)
-        Kernel.apply(options, to: descriptor, isTCP: peer.family != AF_UNIX)
+        apply(options, to: descriptor, isTCP: peer.family != AF_UNIX)
         return (ReadinessStream(loop: self, adopting: descriptor), peer)
     }
 
-    private func checkLimit(_ descriptor: Int32) throws(IOError) {
-        if descriptor >= descriptorLimit ?? .max { throw .notSelectable(descriptor) }
+    package override var wake: @Sendable () -> Void {
+        counter.raise
+    }
+
+    package override func makeTimer() -> TimerDriver {
+        ReadinessTimer(loop: self)
     }
 
     package override func makeSignal(_ number: Int32) throws(IOError) -> SignalDriver {
@@ -303,16 +285,27 @@ package enum PollerKind: Sendable {
         return try signals.watch(number)
     }
 
-    package override var wake: @Sendable () -> Void {
-        counter.raise
-    }
-
     // MARK: What the drivers ask
 
-    /// The numbers of descriptors that this loop can wait for are below this.
+    /// A new socket that the poller can wait for.
+    func makeSocket(family: Int32, about address: SocketAddress) throws(IOError) -> Socket {
+        let socket = try Socket(family: family, about: address)
+        do throws(IOError) {
+            try checkLimit(socket.number)
+        } catch {
+            throw error.about(address)
+        }
+        return socket
+    }
+
+    private func checkLimit(_ descriptor: Int32) throws(IOError) {
+        if descriptor >= descriptorLimit ?? .max { throw .notSelectable(descriptor) }
+    }
+
+    /// The poller can wait for descriptors below this number; `nil` if for all.
     var descriptorLimit: Int32? { poller.descriptorLimit }
 
-    /// Looks after the timers from now on.
+    /// A timer was started: each turn looks at the timers from now on.
     func timersChanged() {
         attention.insert(.timers)
     }
@@ -322,25 +315,25 @@ package enum PollerKind: Sendable {
         sources.enter(descriptor, source)
     }
 
-    /// Gives the events of `token` to nobody, also those that were fetched already.
+    /// Delivers no event of `token` any more, also none that was fetched already.
     func leave(_ token: Token) {
         sources.leave(token)
     }
 
-    /// Holds on to what has closed until the model is told, which is never inside the call that closed it.
-    func tellClosed(_ item: Closing) {
-        closing.append(item)
-        attention.insert(.closing)
+    /// Tells `item` in step 4 of a turn: in this turn if that is yet to come. A stream lives until then.
+    func tellLater(_ item: Later) {
+        later.append(item)
+        attention.insert(.later)
     }
 
-    /// Calls `body` in step 4 of a turn: in this one if that is yet to come.
-    func tellLater(_ body: @escaping () -> Void) {
-        tellClosed(.other(body))
+    /// Calls `body` in step 4 of a turn.
+    func callLater(_ body: @escaping () -> Void) {
+        tellLater(.other(body))
     }
 }
 
-/// How long to wait, in milliseconds: rounded up, so that no turn is spent on finding a timer not due yet, and cut at
-/// what the system calls take, 24 days.
+/// How long to wait, in milliseconds. Rounded up, or a turn would find the timer not due yet. At most what the system
+/// calls accept, 24 days.
 ///
 /// `now` is in nanoseconds of the loop's clock, `deadline` in milliseconds.
 func milliseconds(from now: UInt64, until deadline: UInt64) -> Int32 {

@@ -4,32 +4,36 @@ internal import LinuxSockets
 
 /// A connected socket: read when the kernel says so, written at once while nothing is queued.
 @safe final class ReadinessStream: StreamDriver {
-    /// At most so many sends a turn, for a peer that reads as fast as we send.
+    /// At most this many sends a turn, also to a peer that reads as fast as this side sends.
     private static let sendsPerTurn = 32
 
     private let loop: ReadinessLoop
     private var token: Token
-    /// What the poller waits for. Nothing, and the descriptor is not in its set at all.
+    /// What the poller waits for. While empty, the descriptor is not in the poller's set.
     @safe @exclusivity(unchecked) private var interest: Readiness = []
-    @safe @exclusivity(unchecked) private var state = State.open
-    private var queue = WriteQueue()
+    private var queue = WriteQueue() { didSet { updateMustQueue() } }
+    @safe @exclusivity(unchecked) private var output = Output.open { didSet { updateMustQueue() } }
     /// Between connect(2) and its outcome.
-    private var isConnecting = false
-    /// Whether `send` may not call the kernel: something is queued, or nothing may leave any more.
+    private var isConnecting = false { didSet { updateMustQueue() } }
+    /// Whether `send` may not call the kernel: the three states above in one, for each message.
     @safe @exclusivity(unchecked) private var mustQueue = false
 
-    private enum State {
+    private enum Output {
         case open
         /// FIN follows the queue.
         case finishing
         /// FIN is sent.
         case finished
         /// A send failed: nothing more leaves.
-        case poisoned
+        case failed
         case closed
     }
 
-    /// Adopts a non-blocking socket, connected or to be connected, which it owns from now on.
+    private func updateMustQueue() {
+        mustQueue = !queue.isEmpty || output != .open || isConnecting
+    }
+
+    /// Adopts a non-blocking socket, connected or to be connected.
     init(loop: ReadinessLoop, adopting descriptor: Int32) {
         self.loop = loop
         token = Token(descriptor: descriptor, generation: 0)
@@ -37,22 +41,22 @@ internal import LinuxSockets
         token = unsafe loop.enter(descriptor, .stream(.passUnretained(self)))
     }
 
-    override var descriptor: Int32 { state == .closed ? -1 : token.descriptor }
+    override var descriptor: Int32 { output == .closed ? -1 : token.descriptor }
 
     override var localAddress: SocketAddress? {
-        state == .closed ? nil : Kernel.localAddress(of: token.descriptor)
+        output == .closed ? nil : LinuxSockets.localAddress(of: token.descriptor)
     }
 
-    /// The loop calls this when the poller has told of the descriptor.
+    /// The loop calls this when the poller has reported the descriptor.
     func becameReady(_ readiness: Readiness) {
-        // What the callbacks of one direction have stopped is no longer of interest to the other.
+        // Looked at again in between: a callback of the first direction may have stopped the second.
         if readiness.contains(.readable), interest.contains(.readable) { read() }
         if readiness.contains(.writable), interest.contains(.writable) {
-            if isConnecting { connected() } else { sendQueue() }
+            if isConnecting { didConnect() } else { sendQueue() }
         }
     }
 
-    /// Adds to what is waited for, or takes away from it.
+    /// Adds to what the poller waits for, or removes from it.
     private func wait(for readiness: Readiness, _ wanted: Bool) throws(IOError) {
         let new = wanted ? interest.union(readiness) : interest.subtracting(readiness)
         guard new != interest else { return }
@@ -69,48 +73,41 @@ internal import LinuxSockets
         case let error: return .failed(IOError(call: "connect", errno: error))
         }
         do throws(IOError) {
-            // Writable is what tells that it is decided (connect(2), EINPROGRESS).
+            // The socket is writable when the outcome is decided (connect(2), EINPROGRESS).
             try wait(for: .writable, true)
         } catch {
             return .failed(error)
         }
         isConnecting = true
-        mustQueue = true
         return .inProgress
     }
 
-    private func connected() {
+    private func didConnect() {
         isConnecting = false
-        let number = Kernel.pendingError(of: token.descriptor)
+        let number = pendingError(of: token.descriptor)
         if number != 0 {
             let error = IOError(call: "connect", errno: number)
             return error.isPeerReset ? openedAndLost(error) : connectFailed(error)
         }
-        mustQueue = !queue.isEmpty || state != .open
         // Told first: completions and `onDrain` come after `onOpen` (contract clause 2).
         opened()
         // Sends what was queued meanwhile, or stops waiting for the writable socket.
         if interest.contains(.writable) { sendQueue() }
     }
 
-    /// No refusal, which is ECONNREFUSED: it was open before the peer reset it, and what came before that is read.
+    /// A refusal would be ECONNREFUSED. This connection was open before the peer reset it, and what came before the
+    /// reset is read.
     private func openedAndLost(_ error: IOError) {
-        state = .poisoned
-        mustQueue = true
+        output = .failed
         try? wait(for: .writable, false)
         opened()
-        guard state != .closed else { return }
-        // Not before, or what was queued would look sent.
-        poison()
+        guard output != .closed else { return }
+        // Only now, or what was queued would look sent.
+        failOutput()
         queueFailed(error)
     }
 
-    /// A reset is an error that poll(2) reports unasked.
-    override var loss: Int32? {
-        guard state != .closed, Kernel.hasError(token.descriptor) else { return nil }
-        let error = Kernel.pendingError(of: token.descriptor)
-        return error == 0 ? ECONNRESET : error
-    }
+    override var loss: Int32? { LinuxSockets.loss(of: descriptor) }
 
     override var hasInput: Bool { LinuxSockets.hasInput(descriptor) }
     override var hasRoom: Bool { LinuxSockets.hasRoom(descriptor) }
@@ -120,7 +117,7 @@ internal import LinuxSockets
     // MARK: Reading
 
     override func startReading() {
-        guard state != .closed else { return }
+        guard output != .closed else { return }
         do throws(IOError) {
             try wait(for: .readable, true)
         } catch {
@@ -129,7 +126,7 @@ internal import LinuxSockets
     }
 
     override func stopReading() {
-        guard state != .closed else { return }
+        guard output != .closed else { return }
         do throws(IOError) {
             try wait(for: .readable, false)
         } catch {
@@ -137,10 +134,9 @@ internal import LinuxSockets
         }
     }
 
-    /// Reads until the kernel has no more, the connection has stopped reading, or it is the others' turn.
+    /// Reads until the kernel has no more, the connection has stopped reading, or its turn is over.
     ///
-    /// The end is never concluded from a hang-up or a short read, only from a read that gave nothing: before
-    /// that there may be bytes left, or a reset to be told.
+    /// Only a read of 0 bytes is the end. After a hang-up or a short read there may be bytes left, or a reset.
     private func read() {
         let size = loop.readBufferSize
         let buffer = unsafe loop.readBuffer
@@ -149,13 +145,13 @@ internal import LinuxSockets
             let count = unsafe Kernel.receive(token.descriptor, buffer, size)
             guard count > 0 else { return readNothing(count) }
             received(unsafe Span(_unsafeStart: buffer.assumingMemoryBound(to: UInt8.self), count: count))
-            // Most likely nothing is left, and asking would be a system call for nothing; what comes after all
-            // is reported by the next wait.
+            // After a short read most likely nothing is left. If something is, the next wait reports it.
             if count < size || !interest.contains(.readable) { return }
             reads &+= 1
         } while reads < loop.readsPerTurn
     }
 
+    /// A read brought no data.
     @inline(never)
     private func readNothing(_ count: Int) {
         switch Int32(-count) {
@@ -175,44 +171,42 @@ internal import LinuxSockets
 
     @inline(__always)
     private func send(_ bytes: Span<UInt8>, of array: [UInt8]?) -> Int {
-        if mustQueue { return enqueue(bytes, of: array, from: 0) }
+        if mustQueue { return enqueue(bytes, of: array, sent: 0) }
         let count = bytes.count
         let sent = unsafe bytes.withUnsafeBytes {
             unsafe Kernel.send(token.descriptor, $0.baseAddress.unsafelyUnwrapped, count)
         }
-        return sent == count ? 0 : enqueue(bytes, of: array, from: sent)
+        return sent == count ? 0 : enqueue(bytes, of: array, sent: sent)
     }
 
-    /// Queues what the kernel did not take; `sent` is what its answer was.
+    /// Queues what the kernel did not take; `sent` is what it returned.
     @inline(never)
-    private func enqueue(_ bytes: Span<UInt8>, of array: [UInt8]?, from sent: Int) -> Int {
-        guard state == .open else { return -Int(EPIPE) }
+    private func enqueue(_ bytes: Span<UInt8>, of array: [UInt8]?, sent: Int) -> Int {
+        guard output == .open else { return -Int(EPIPE) }
         guard sent >= 0 || sent == -Int(EAGAIN) else {
-            poison()
+            failOutput()
             return sent
         }
         queue.append(bytes.extracting(droppingFirst: max(0, sent)), of: array)
-        mustQueue = true
         do throws(IOError) {
             try wait(for: .writable, true)
         } catch {
-            // Told later: an error as the answer would say that none of these bytes has left.
-            state = .poisoned
-            loop.tellLater { [self] in
-                if state == .poisoned { sendFailed(error) }
+            // Told later: returned from here, the error would say that none of these bytes has left.
+            output = .failed
+            loop.callLater { [self] in
+                if output == .failed { sendFailed(error) }
             }
         }
         return queue.byteCount
     }
 
     /// From the first failure on nothing is sent, so that the peer has an exact prefix (contract clause 5).
-    private func poison() {
-        state = .poisoned
-        mustQueue = true
+    private func failOutput() {
+        output = .failed
         queue = WriteQueue()
     }
 
-    /// There is room in the kernel's buffer, or an error that the next send tells.
+    /// The kernel has room, or an error that the next send returns.
     private func sendQueue() {
         let before = queue.byteCount
         for _ in 0..<Self.sendsPerTurn where !queue.isEmpty {
@@ -220,10 +214,9 @@ internal import LinuxSockets
             if sent == -Int(EAGAIN) { break }
             if sent < 0 { return sendFailed(IOError(call: "sendmsg", errno: Int32(-sent))) }
         }
-        // Nothing has moved: told all the same, it would put off the write time-out.
+        // Nothing was sent. The connection would take a call for progress, and put off the write time-out.
         if before > 0, queue.byteCount == before { return }
         if queue.isEmpty {
-            mustQueue = state != .open
             do throws(IOError) {
                 try wait(for: .writable, false)
             } catch {
@@ -231,14 +224,14 @@ internal import LinuxSockets
             }
         }
         queueShrank(to: queue.byteCount)
-        // Told first: a connection that closes with its FIN must know that its bytes have left.
-        if state == .finishing, queue.isEmpty { sendEnd() }
+        // Last: a connection that closes with its FIN must know that its bytes have left.
+        if output == .finishing, queue.isEmpty { sendFIN() }
     }
 
     private func sendFailed(_ error: IOError) {
         let unsent = queue.byteCount
-        poison()
-        // Nothing is left to be written, and a descriptor with an error would be reported for ever.
+        failOutput()
+        // Nothing is left to be sent, and a descriptor with an error would be reported for ever.
         try? wait(for: .writable, false)
         queueFailed(error, unsent: unsent)
     }
@@ -246,38 +239,31 @@ internal import LinuxSockets
     // MARK: Closing
 
     override func finish() {
-        guard state == .open else { return }
-        state = .finishing
-        mustQueue = true
-        if queue.isEmpty, !isConnecting { sendEnd() }
+        guard output == .open else { return }
+        output = .finishing
+        if queue.isEmpty, !isConnecting { sendFIN() }
     }
 
-    private func sendEnd() {
-        state = .finished
-        let status = Kernel.finish(token.descriptor)
-        switch -status {
+    private func sendFIN() {
+        output = .finished
+        switch -Kernel.sendFIN(token.descriptor) {
         case 0: outputEnded(nil)
-        // The connection has gone before its FIN (tcp(7)); the socket may still know why.
-        case ENOTCONN:
-            let error = Kernel.pendingError(of: token.descriptor)
-            outputEnded(IOError(call: "shutdown", errno: error == 0 ? ECONNRESET : error))
+        // The connection was lost before its FIN (tcp(7)). The socket may still know why.
+        case ENOTCONN: outputEnded(IOError(call: "shutdown", errno: lossError(of: token.descriptor)))
         case let error: outputEnded(IOError(call: "shutdown", errno: error))
         }
     }
 
     override func close(resetting: Bool) {
-        guard state != .closed else { return }
+        guard output != .closed else { return }
         // Before the descriptor closes: a duplicate would keep the registration alive (epoll(7)).
         if !interest.isEmpty { try? loop.poller.change(token, from: interest, to: []) }
         interest = []
-        state = .closed
-        mustQueue = true
+        output = .closed
         queue = WriteQueue()
-        if resetting {
-            Kernel.set(token.descriptor, SOL_SOCKET, SO_LINGER, to: linger(l_onoff: 1, l_linger: 0))
-        }
+        if resetting { setLinger(token.descriptor, to: .reset) }
         loop.leave(token)
-        Kernel.close(token.descriptor)
-        loop.tellClosed(.stream(self))
+        closeDescriptor(token.descriptor)
+        loop.tellLater(.closed(self))
     }
 }

@@ -2,21 +2,21 @@ internal import CLinux
 @_spi(Engine) internal import CallbackModel
 internal import Glibc
 
-/// select(2): two sets of bits, one for each question, handed over and overwritten at each wait. They hold the
-/// descriptors below 1,024 and no others.
+/// select(2): two sets of bits, one for each direction, which each wait overwrites. They hold the descriptors below
+/// 1,024 and no others.
 @safe final class SelectPoller: Poller {
     /// FD_SETSIZE, fixed in the system's headers. A larger number would write past the set.
     static let limit: Int32 = 1_024
 
-    // Unchecked below: no access lasts longer than a call of these methods, which call nobody.
+    // Unchecked below (swift.md 1): no access lasts longer than these methods, which call no one else's code.
 
-    // The sets as they are wanted; the kernel is given copies.
+    // What is waited for. The kernel is given copies.
     @safe @exclusivity(unchecked) private var wantedReadable = fd_set()
     @safe @exclusivity(unchecked) private var wantedWritable = fd_set()
     @safe @exclusivity(unchecked) private var tokens: [Token?] = Array(repeating: nil, count: Int(SelectPoller.limit))
     /// One more than the largest descriptor in a set, as select(2) wants it.
     @safe @exclusivity(unchecked) private var end: Int32 = 0
-    /// What the last wait found, apart from the tokens, which callbacks change.
+    /// What the last wait found. Not kept in the tokens, which callbacks change.
     @safe @exclusivity(unchecked) private var ready = EventList()
 
     init() {
@@ -67,7 +67,7 @@ internal import Glibc
         return ready.count
     }
 
-    /// Apart from the path of every message, which it would burden with its registers.
+    /// Not inlined into the path of every message: swift.md 7.
     @inline(never)
     private func waitFailed() throws(IOError) -> Int {
         switch errno {
@@ -77,8 +77,8 @@ internal import Glibc
         }
     }
 
-    /// A descriptor of the set was closed behind the loop: select(2) then says nothing of all the others. Its owner
-    /// finds out by the read or write that follows, as with poll's POLLNVAL, and takes it out of the set.
+    /// Other code has closed a descriptor of the set: select(2) then reports none of the others. The owner's next read
+    /// or write fails with EBADF, as after poll's POLLNVAL, and the descriptor leaves the set.
     private func reportClosed() -> Int {
         for descriptor in 0..<end where fcntl(descriptor, F_GETFD) < 0 {
             guard let token = tokens[Int(descriptor)] else { continue }

@@ -1,9 +1,9 @@
-/// Who is told about which descriptor.
+/// The owner of each descriptor, which is told its events.
 ///
-/// Indexed by descriptor numbers, which the kernel keeps small: it always hands out the lowest that is free
-/// (open(2)). A number's generation grows each time its owner goes, so that a late event finds nobody.
+/// Indexed by descriptor numbers, which are small: the kernel hands out the lowest that is free (open(2)). A number's
+/// generation grows when its owner leaves, so that a late event finds no owner.
 @safe struct SourceTable {
-    /// What has events of its own. The table holds no reference: each removes itself before it is let go.
+    /// What has events of its own. The table holds no reference: each owner leaves before it is released.
     @safe enum Source {
         case stream(Unmanaged<ReadinessStream>)
         case listener(Unmanaged<ReadinessListener>)
@@ -20,7 +20,7 @@
     private var slots: UnsafeMutablePointer<Slot>?
     private var capacity = 0
 
-    /// Gives `descriptor` a new owner and the token of this owner's events.
+    /// Gives `descriptor` a new owner. Returns the token of this owner's events.
     mutating func enter(_ descriptor: Int32, _ source: Source) -> Token {
         let index = Int(descriptor)
         if index >= capacity { grow(beyond: index) }
@@ -31,14 +31,14 @@
     mutating func leave(_ token: Token) {
         let index = Int(token.descriptor)
         unsafe slots![index].source = nil
-        // Wraps after 4 billion owners of one number; no event is fetched so long before it is delivered.
+        // Wraps after 4 billion owners of one number. No event waits that long to be delivered.
         unsafe slots![index].generation &+= 1
     }
 
-    /// The owner that `token` was given to, if it is still there.
+    /// The owner to which `token` was given; `nil` if it has left.
     @inline(__always)
     func source(of token: Token) -> Source? {
-        // Every token was given out by `enter`, which has made room for its descriptor.
+        // Every token comes from `enter`, which has made room for its descriptor.
         let index = Int(token.descriptor)
         assert(index < capacity)
         let slot = unsafe slots.unsafelyUnwrapped[index]

@@ -1,67 +1,29 @@
-@_spi(Engine) internal import CallbackModel
-
-/// A timer: its place in the loop's queue.
-@safe final class ReadinessTimer: TimerDriver {
-    private unowned let loop: ReadinessLoop
-    fileprivate(set) var deadline: UInt64 = 0
-    /// Later starts come later among equal deadlines (contract clause 13).
-    fileprivate var order: UInt64 = 0
-    /// -1 while it is not armed.
-    fileprivate var index = -1
-    private(set) var isReferenced = true
-
-    init(loop: ReadinessLoop) {
-        self.loop = loop
-    }
-
-    override func start(deadline: UInt64) {
-        stop()
-        self.deadline = deadline
-        loop.timers.insert(self)
-        loop.timersChanged()
-    }
-
-    override func stop() {
-        if index >= 0 { loop.timers.remove(self) }
-    }
-
-    override func setReferenced(_ referenced: Bool) {
-        guard referenced != isReferenced else { return }
-        isReferenced = referenced
-        if index >= 0 { loop.timers.referencedCount += referenced ? 1 : -1 }
-    }
-
-    override func close() {
-        stop()
-    }
-}
-
-/// The armed timers of a loop, the earliest first: a binary heap.
+/// The armed timers of a loop: a binary heap, the earliest at its root.
 struct TimerQueue {
-    // A timer is here from `start` until it fires or is stopped; the model closes each before it lets go of it.
+    // A timer is here from `start` until it fires or is stopped. The model closes each before it releases it.
     private var heap: [ReadinessTimer] = []
     private var starts: UInt64 = 0
     /// How many keep the loop running.
-    fileprivate(set) var referencedCount = 0
+    var referencedCount = 0
 
     var isEmpty: Bool { heap.isEmpty }
 
     /// The earliest deadline, in milliseconds of the loop's clock.
     var firstDeadline: UInt64? { heap.first?.deadline }
 
-    /// Takes the earliest timer out, if it is due and was started before `limit` of these starts.
+    /// Removes and returns the earliest timer, if it is due and `startCount` was below `limit` when it was started.
     ///
-    /// A callback that starts timers which are due at once would otherwise keep the loop from its events.
+    /// Otherwise a callback that starts timers which are due at once would keep the loop from its events.
     mutating func popDue(at now: UInt64, startedBefore limit: UInt64) -> ReadinessTimer? {
         guard let first = heap.first, first.deadline <= now, first.order < limit else { return nil }
         remove(first)
         return first
     }
 
-    /// How many starts there were: the mark for `popDue`.
+    /// The number of starts so far: the limit for `popDue`.
     var startCount: UInt64 { starts }
 
-    fileprivate mutating func insert(_ timer: ReadinessTimer) {
+    mutating func insert(_ timer: ReadinessTimer) {
         timer.order = starts
         starts += 1
         if timer.isReferenced { referencedCount += 1 }
@@ -70,7 +32,7 @@ struct TimerQueue {
         siftUp(timer.index)
     }
 
-    fileprivate mutating func remove(_ timer: ReadinessTimer) {
+    mutating func remove(_ timer: ReadinessTimer) {
         if timer.isReferenced { referencedCount -= 1 }
         let index = timer.index
         timer.index = -1

@@ -6,8 +6,8 @@ internal import Glibc
 ///
 /// Exists only while something is queued.
 @safe struct WriteQueue: ~Copyable {
-    /// 64 KiB: small pieces share blocks of this size; behind an array, where the next array may follow, of 4 KiB. A
-    /// larger piece has a block of its own.
+    /// 64 KiB: small pieces share blocks of this size. A larger piece has a block of its own. Behind an array, where
+    /// another array may follow, 4 KiB.
     private static let (blockSize, blockSizeBehindArray) = (64 * 1024, 4 * 1024)
     /// 1 MiB keeps a system call busy.
     private static let bytesPerCall = 1 << 20
@@ -15,12 +15,12 @@ internal import Glibc
     private static let blocksPerCall = 1_024
 
     @safe private struct Block {
-        // Allocated in `makeBlock`, given back in `deallocate` or with the queue; or the bytes of an array.
+        // Allocated in `makeBlock`, given back in `deallocate` or with the queue. Or the bytes of `kept`.
         let base: UnsafeMutablePointer<UInt8>
         let capacity: Int
         var start = 0
         var end = 0
-        /// They stay where they are for as long as it is here: who writes to another reference of it gets a copy.
+        /// The array whose bytes these are. Held here, it never moves: a write to another reference makes a copy.
         var kept: [UInt8]?
 
         mutating func deallocate() {
@@ -30,19 +30,19 @@ internal import Glibc
     }
 
     private var blocks: [Block] = []
-    /// How many at the front are sent; removed when they are half, so that each costs constant time.
+    /// How many at the front are sent. They are removed when they are half, so that each costs constant time.
     private var finished = 0
     private(set) var byteCount = 0
 
     var isEmpty: Bool { byteCount == 0 }
 
     deinit {
-        // Those that are sent hold nothing any more.
+        // The finished ones are deallocated already.
         for block in blocks[finished...] where block.kept == nil { unsafe block.base.deallocate() }
     }
 
-    /// Puts `bytes` behind what is here: a copy, unless they are enough of `array`'s that it is kept for them. Where
-    /// the last block has room for all of them they are copied, or each small piece between arrays would have a block.
+    /// Puts `bytes` behind what is here. They are copied, unless they are enough of `array` for it to be kept. What
+    /// fits into the last block is always copied, or each small piece between arrays would have a block.
     mutating func append(_ bytes: Span<UInt8>, of array: [UInt8]?) {
         byteCount += bytes.count
         let room = finished == blocks.count ? 0 : blocks[blocks.count - 1].capacity - blocks[blocks.count - 1].end
@@ -73,7 +73,7 @@ internal import Glibc
         return unsafe Block(base: .allocate(capacity: capacity), capacity: capacity)
     }
 
-    /// One system call with the front of the queue: how many bytes have left, or a negative errno.
+    /// One system call with the front of the queue. Returns how many bytes have left, or a negative errno.
     mutating func send(to descriptor: Int32) -> Int {
         let most = min(blocks.count - finished, Self.blocksPerCall)
         let sent = unsafe withUnsafeTemporaryAllocation(of: iovec.self, capacity: most) { pieces in

@@ -50,7 +50,8 @@ package final class SocketFile {
         return SocketAddress.Name(bytes + [UInt8(ascii: "/")] + name.bytes)
     }
 
-    fileprivate static func split(
+    /// A path's folder and its name there.
+    package static func split(
         _ path: SocketAddress.Name
     ) -> (folder: SocketAddress.Name, name: SocketAddress.Name) {
         guard let slash = path.bytes.lastIndex(of: UInt8(ascii: "/")) else {
@@ -59,37 +60,4 @@ package final class SocketFile {
         let folder = path.bytes[..<max(slash, 1)]
         return (SocketAddress.Name(folder), SocketAddress.Name(path.bytes[(slash + 1)...]))
     }
-}
-
-/// A lock on the folder of a Unix socket's file (flock(2)), for the time from the look at an old file to listen(2).
-///
-/// Without it a socket that is bound and does not listen yet looks stale to a second process that starts: it would
-/// remove the file, and both would listen. A folder needs no file of the lock's own. Where it cannot be locked, because
-/// it cannot be read or its file system has no locks, nothing is lost but this.
-package final class FolderLock {
-    private var descriptor: Int32
-
-    /// How long another process may keep the lock, in milliseconds: it needs it for a few system calls. After that we
-    /// go on without it, since the loop stands still.
-    private static let patience = 200
-
-    /// Waits for the lock on the folder that `path` is in.
-    package init(around path: SocketAddress.Name) {
-        let folder = SocketFile.split(path).folder
-        descriptor = unsafe folder.withCString { unsafe open($0, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
-        guard descriptor >= 0 else { return }
-        for _ in 0..<Self.patience {
-            if flock(descriptor, LOCK_EX | LOCK_NB) == 0 || (errno != EWOULDBLOCK && errno != EINTR) { return }
-            _ = poll(nil, 0, 1)
-        }
-    }
-
-    /// Gives it up.
-    package func release() {
-        // The lock goes with its only descriptor.
-        if descriptor >= 0 { _ = close(descriptor) }
-        descriptor = -1
-    }
-
-    deinit { release() }
 }

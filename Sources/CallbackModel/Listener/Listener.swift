@@ -250,7 +250,8 @@ extension Listener {
             case descriptorLimit
             /// ``Options/maxConnections`` are open.
             case maxConnections
-            /// The engine cannot wait for a descriptor with so high a number: 1,024 and more with select(2).
+            /// The engine cannot wait for the client's descriptor. With select(2): a number of 1,024 or more. With
+            /// libuv: the number of an open connection whose descriptor the program has closed itself.
             case engineLimit
         }
     }

@@ -102,6 +102,33 @@ struct `What others do to a loop's descriptors and signals` {
             withExtendedLifetime(clients) {}
         }
     }
+
+    /// uv_tcp_open(3) refuses a number that its loop watches (EEXIST). accept(2) has not failed, so nothing backs off.
+    @Test func `with libuv, a client with the number of a connection that is still open is turned away`() async {
+        await #expect(processExitsWith: .success) {
+            var open: [Connection] = []
+            let stage = try Stage(.libuv) { connection in
+                open.append(connection)
+                echo(connection)
+            }
+            var (shed, errors) = ([Listener.Shed.Cause: Int](), 0)
+            stage.listener.onShed = { shed[$1.cause, default: 0] += $1.count }
+            stage.listener.onError = { _, _ in errors += 1 }
+            let first = try PlainClient(port: stage.port)
+            try stage.run(until: { open.count == 1 })
+            let refused = try (0..<2).map { _ in try PlainClient(port: stage.port) }
+            // The lowest number that is free, so the next client gets it.
+            close(open[0].descriptor)
+            try stage.run(until: { shed[.engineLimit] == 2 })
+            open[0].reset()
+            try stage.run(until: { stage.listener.connectionCount == 0 })
+            let client = onThread { [port = stage.port] in try PlainClient(port: port).echoExactly(1_000) }
+            try stage.run(until: { client.isFinished })
+            try client.value()
+            #expect(errors == 0)
+            withExtendedLifetime((first, refused)) {}
+        }
+    }
 }
 
 private func setLinger(_ descriptor: Int32) {

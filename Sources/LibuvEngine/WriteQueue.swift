@@ -1,28 +1,29 @@
 internal import CLibuv
 @_spi(Engine) internal import CallbackModel
 
-/// What the kernel did not take: chunks of bytes, some of them in libuv's hands, the rest waiting behind.
+/// What the kernel did not take: blocks of bytes, sent from the front and filled at the back. Those at the front are
+/// in flight, which means in libuv's hands.
 ///
-/// Exists only while something is queued. libuv reads the chunks in flight until its callback, so this object
+/// Exists only while something is queued. libuv reads the blocks in flight until its callback, so this object
 /// lives until then, also when the stream is closed first.
-@safe final class PendingWrites {
+@safe final class WriteQueue {
     /// The stream to tell. It lives as long: libuv calls back for every write before it does for the close.
     unowned let stream: LibuvStream
 
-    /// 64 KiB: small pieces behind a queue share chunks of this size; behind an array, where the next array may follow,
-    /// of 4 KiB.
-    private static let (chunkSize, chunkSizeBehindArray) = (64 * 1024, 4 * 1024)
+    /// 64 KiB: small pieces share blocks of this size. A larger piece has a block of its own. Behind an array, where
+    /// another array may follow, 4 KiB.
+    private static let (blockSize, blockSizeBehindArray) = (64 * 1024, 4 * 1024)
     /// 1 MiB keeps a system call busy.
-    private static let bytesPerWrite = 1 << 20
-    /// IOV_MAX: libuv would make a system call for each so many.
-    private static let chunksPerWrite = 1_024
+    private static let bytesPerCall = 1 << 20
+    /// IOV_MAX, the most that one call takes (writev(2)).
+    private static let blocksPerCall = 1_024
 
-    @safe private struct Chunk {
+    @safe private struct Block {
         private(set) var count = 0
         let capacity: Int
-        // Allocated in `init`, given back in `deallocate`; or the bytes of an array.
+        // Allocated in `init`, given back in `deallocate`. Or the bytes of `kept`.
         private let base: UnsafeMutablePointer<UInt8>
-        /// They stay where they are for as long as it is here: who writes to another reference of it gets a copy.
+        /// The array whose bytes these are. Held here, it never moves: a write to another reference makes a copy.
         private(set) var kept: [UInt8]?
 
         init(capacity: Int) {
@@ -59,10 +60,10 @@ internal import CLibuv
         }
     }
 
-    private var chunks: [Chunk] = []
-    /// How many at the front are written; removed when they are half, so that each costs constant time.
-    private var written = 0
-    /// How many of the next ones libuv is writing; it must not see them move or grow.
+    private var blocks: [Block] = []
+    /// How many at the front are sent. They are removed when they are half, so that each costs constant time.
+    private var finished = 0
+    /// How many of the next ones libuv is writing. They must neither move nor grow.
     private var inFlight = 0
     private let request = UnsafeMutablePointer<uv_write_t>.allocate(capacity: 1)
 
@@ -71,42 +72,40 @@ internal import CLibuv
     }
 
     deinit {
-        for index in written..<chunks.count { chunks[index].deallocate() }
+        for index in finished..<blocks.count { blocks[index].deallocate() }
         unsafe request.deallocate()
     }
 
-    var isEmpty: Bool { written == chunks.count }
+    var isEmpty: Bool { finished == blocks.count }
 
     /// Bytes that are not yet in libuv's hands.
     private(set) var waitingByteCount = 0
 
-    /// Puts `bytes` behind what is here: a copy, unless they are enough of `array`'s that it is kept for them. Where
-    /// the last chunk has room for all of them they are copied, or each small piece between arrays would have a chunk.
+    /// Puts `bytes` behind what is here. They are copied, unless they are enough of `array` for it to be kept. What
+    /// fits into the last block is always copied, or each small piece between arrays would have a block.
     func append(_ bytes: Span<UInt8>, of array: [UInt8]?) {
         waitingByteCount += bytes.count
-        let last = chunks.count - 1
-        let room = last >= written + inFlight ? chunks[last].room : 0
+        let last = blocks.count - 1
+        let room = last >= finished + inFlight ? blocks[last].room : 0
         if let array, room < bytes.count, Connection.isKept(bytes.count, of: array) {
-            return chunks.append(Chunk(keeping: bytes, of: array))
+            return blocks.append(Block(keeping: bytes, of: array))
         }
-        if room > 0 { chunks[last].append(bytes.extracting(first: room)) }
+        if room > 0 { blocks[last].append(bytes.extracting(first: room)) }
         let rest = bytes.extracting(droppingFirst: room)
         guard !rest.isEmpty else { return }
-        let isBehindArray = chunks.last?.kept != nil
-        var chunk = Chunk(capacity: max(isBehindArray ? Self.chunkSizeBehindArray : Self.chunkSize, rest.count))
-        chunk.append(rest)
-        chunks.append(chunk)
+        let isBehindArray = blocks.last?.kept != nil
+        var block = Block(capacity: max(isBehindArray ? Self.blockSizeBehindArray : Self.blockSize, rest.count))
+        block.append(rest)
+        blocks.append(block)
     }
 
-    /// Gives the first chunks to libuv. `done` runs later and calls `wrote()`, whatever came of it.
-    func write(
-        to stream: UnsafeMutablePointer<uv_stream_t>, _ done: @escaping uv_write_cb
-    ) -> CInt {
+    /// Gives the front of the queue to libuv. `done` runs later and calls `removeFront()`, also after a failure.
+    func send(to stream: UnsafeMutablePointer<uv_stream_t>, _ done: @escaping uv_write_cb) -> CInt {
         var buffers = unsafe [uv_buf_t]()
         var count = 0
-        for chunk in chunks[written...].prefix(Self.chunksPerWrite) where count < Self.bytesPerWrite {
-            unsafe buffers.append(chunk.buffer)
-            count += chunk.count
+        for block in blocks[finished...].prefix(Self.blocksPerCall) where count < Self.bytesPerCall {
+            unsafe buffers.append(block.buffer)
+            count += block.count
         }
         unsafe inFlight = buffers.count
         waitingByteCount -= count
@@ -115,14 +114,14 @@ internal import CLibuv
         return unsafe uv_write(request, stream, buffers, CUnsignedInt(inFlight), done)
     }
 
-    /// libuv is through with what it was given.
-    func wrote() {
-        for index in written..<written + inFlight { chunks[index].deallocate() }
-        written += inFlight
+    /// libuv no longer needs what it was given.
+    func removeFront() {
+        for index in finished..<finished + inFlight { blocks[index].deallocate() }
+        finished += inFlight
         inFlight = 0
-        if written * 2 > chunks.count {
-            chunks.removeFirst(written)
-            written = 0
+        if finished * 2 > blocks.count {
+            blocks.removeFirst(finished)
+            finished = 0
         }
     }
 }
