@@ -67,6 +67,23 @@ import Testing
         for path in allowed.keys { #expect(FileManager.default.fileExists(atPath: root + path), "\(path) has gone") }
     }
 
+    @Test func `unsafe only becomes rarer`() throws {
+        // module → how often its code says `unsafe`. A number may only fall.
+        let most = [
+            "CallbackModel": 164, "CallbackServer": 0, "FaultKit": 23, "LibuvEngine": 219, "LinuxSockets": 31,
+            "ParityKit": 61, "ReadinessEngine": 67, "echo": 2, "parity": 29,
+        ]
+        var counts: [String: Int] = [:]
+        for file in try swiftFiles("Sources") {
+            counts[file.module, default: 0] += file.code.map { $0.1.matches(of: /\bunsafe\b/).count }.reduce(0, +)
+        }
+        for (module, count) in counts {
+            let limit = try #require(most[module], "\(module) is not in the list of this test")
+            #expect(count <= limit, "\(module) has \(count - limit) more than the \(limit) in the list of this test")
+            #expect(count >= limit, "\(module) has \(count), so lower the \(limit) in the list of this test")
+        }
+    }
+
     /// `precondition` drops its sentence in a release build, which is what users run.
     @Test func `a mistake is told in release builds too`() throws {
         for file in try swiftFiles("Sources") {
@@ -90,8 +107,7 @@ import Testing
             "ParityKit": ["CallbackModel", "CLinux"],
         ]
         for file in try swiftFiles("Sources") {
-            let folders = file.path.split(separator: "/").dropFirst().map(String.init)
-            let module = folders[0] == "Verification" ? folders[1] : folders[0]
+            let module = file.module
             let mayImport = try #require(arrows[module], "\(module) is not in the list of this test")
             for (number, line) in file.code {
                 let words = line.split(separator: " ")
@@ -155,6 +171,12 @@ private struct SourceFile {
     let lines: [String]
 
     var name: String { String(path.split(separator: "/").last ?? "") }
+
+    /// Of a file in Sources.
+    var module: String {
+        let folders = path.split(separator: "/").dropFirst().map(String.init)
+        return folders[0] == "Verification" ? folders[1] : folders[0]
+    }
 
     /// The lines that are code, with their numbers from 1.
     var code: [(Int, String)] {
