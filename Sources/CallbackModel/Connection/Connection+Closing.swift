@@ -9,7 +9,7 @@ extension Connection {
         cause = cause ?? .localClose
         core.flushBatch(of: self)
         guard output == .open else { return }
-        output = .ending
+        move(output: .ending)
         driver.finish()
     }
 
@@ -26,9 +26,7 @@ extension Connection {
         // The flush may have failed and closed.
         guard isUsable else { return }
         if queuedByteCount == 0 { return closeDriver() }
-        output = .closed
-        input = .closed
-        lifecycle = .flushing
+        move(to: .flushing, output: .closed, input: .closed)
         driver.stopReading()
         boundClosing()
     }
@@ -69,8 +67,7 @@ extension Connection {
         guard error.isPeerReset, input == .flowing, lifecycle == .open || lifecycle == .starting else {
             return closeDriver()
         }
-        output = .closed
-        lifecycle = .readingOut
+        move(to: .readingOut, output: .closed)
         boundClosing()
     }
 
@@ -89,7 +86,7 @@ extension Connection {
     func outputEnded(_ error: IOError?) {
         guard output == .ending else { return }
         if let error { return writeFailed(error) }
-        output = .ended
+        move(output: .ended)
         closeIfEnded()
     }
 
@@ -99,18 +96,21 @@ extension Connection {
         closeDriver()
     }
 
+    /// Ends a `close()` that has waited for the queue.
+    func closeIfFlushed() {
+        if lifecycle == .flushing, bufferedByteCount == 0 { closeDriver() }
+    }
+
     // MARK: The end
 
     /// Closes the descriptor now; `driverClosed` follows.
     func closeDriver(resetting: Bool = false) {
         guard lifecycle != .closing, lifecycle != .closed else { return }
-        output = .closed
         // Before the queue changes, which would let a held one read again.
-        input = .closed
+        move(to: .closing, output: .closed, input: .closed)
         unsentByteCount += UInt64(bufferedByteCount)
         setQueuedByteCount(0)
         core.dropBatch(of: self)
-        lifecycle = .closing
         if resetting { needRare().wasReset = true }
         lastReadAt = core.milliseconds
         core.timeouts.remove(self)
@@ -159,7 +159,8 @@ extension Connection {
     }
 
     func release() {
-        lifecycle = .closed
+        // All three: an attempt that gives up its driver is open until now.
+        move(to: .closed, output: .closed, input: .closed)
         releaseCallbacks()
         listener = nil
         // Last: the loop's reference may be the only one.

@@ -87,7 +87,7 @@ extension EventLoop {
 extension Connection {
     /// From now on it counts how long the connection takes to open.
     func waitForOpening() {
-        lifecycle = .connecting
+        move(to: .connecting)
         // Read, since the turn's clock stands while the loop does not run: the time-out would be early.
         openedAt = core.driver.nanoseconds / 1_000_000
     }
@@ -119,7 +119,7 @@ extension Connection {
         switch lifecycle {
         case .connecting, .starting: break
         // `close()` waited for this. The bytes of a host's connection may all have left in one call, told by nobody.
-        case .flushing: return bufferedByteCount == 0 ? closeDriver() : ()
+        case .flushing: return closeIfFlushed()
         // A write to an adopted connection has met a reset: what came before it is still read.
         case .readingOut: return begin()
         case .open, .closing, .closed: return
@@ -127,7 +127,7 @@ extension Connection {
         if let race = rare?.race { return race.won(by: self) }
         let wasConnecting = lifecycle == .connecting
         // Not read from before the user's first callback has returned, as with an accepted one.
-        lifecycle = .starting
+        move(to: .starting)
         openedAt = core.milliseconds
         lastReadAt = openedAt
         lastWriteAt = openedAt

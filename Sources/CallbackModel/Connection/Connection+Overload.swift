@@ -13,7 +13,7 @@ extension Connection {
     func updateHold() {
         switch input {
         case .flowing where core.isAboveShare(self):
-            input = .held
+            move(input: .held)
             driver.stopReading()
         case .held where !core.isAboveShare(self): readAgain()
         case .flowing, .held, .paused, .ended, .closed: break
@@ -26,7 +26,7 @@ extension Connection {
     }
 
     private func readAgain() {
-        input = .flowing
+        move(input: .flowing)
         silenceBegins()
         guard isReadable else { return }
         beginReading()

@@ -4,11 +4,11 @@ extension Connection {
         core.assertThread("Connection.pause")
         switch input {
         case .flowing:
-            input = .paused
+            move(input: .paused)
             driver.stopReading()
             core.watchPaused()
         case .held:
-            input = .paused
+            move(input: .paused)
             silenceBegins()
             timeoutsChanged()
         case .paused, .ended, .closed: noteUserPause()
@@ -20,7 +20,7 @@ extension Connection {
         core.assertThread("Connection.resume")
         guard input == .paused else { return }
         if isPausedByPipe { return forgetUserPause() }
-        input = core.isAboveShare(self) ? .held : .flowing
+        move(input: core.isAboveShare(self) ? .held : .flowing)
         readTimeoutBegins()
         if isReadable, input == .flowing { beginReading() }
         timeoutsChanged()

@@ -1,3 +1,63 @@
+// How far a connection is, and what may still go each way.
+
+extension Connection {
+    /// What may still be written. The one thing that `write` looks at.
+    enum Output: UInt8 {
+        case open
+        /// `end()` was called: FIN follows the queue.
+        case ending
+        /// FIN is sent.
+        case ended
+        /// Nothing more goes out: closing, closed, or a write has failed.
+        case closed
+    }
+
+    /// What may still be delivered.
+    enum Input: UInt8 {
+        case flowing
+        /// By ``Connection/pause()``.
+        case paused
+        /// By an overloaded loop: more than its share is queued.
+        case held
+        /// `onEnd` has run.
+        case ended
+        case closed
+    }
+
+    /// How far the connection is from its end.
+    enum Lifecycle: UInt8 {
+        /// By this side, and not open yet.
+        case connecting
+        /// Before `onConnection` has returned: nothing is read yet.
+        case starting
+        case open
+        /// `close()` was called and bytes are still queued.
+        case flushing
+        /// The peer has reset the connection; what it sent before is read out.
+        case readingOut
+        /// The driver closes; `onClose` follows.
+        case closing
+        /// `onClose` has run, and all callbacks are released.
+        case closed
+    }
+
+    /// Whether the three go together: 32 of the 140 combinations do.
+    static func isLegal(_ lifecycle: Lifecycle, _ output: Output, _ input: Input) -> Bool {
+        switch (lifecycle, output) {
+        case (.connecting, .open), (.connecting, .ending), (.starting, .open), (.starting, .ending):
+            input == .flowing || input == .paused || input == .held
+        // With FIN sent nothing is queued, so the connection has no more than its share: it is not held.
+        case (.connecting, .ended), (.starting, .ended): input == .flowing || input == .paused
+        case (.open, .open), (.open, .ending): input != .closed
+        case (.open, .ended): input == .flowing || input == .paused || input == .ended
+        // The queue is dropped, so this is not held either.
+        case (.readingOut, .closed): input == .flowing || input == .paused
+        case (.flushing, .closed), (.closing, .closed), (.closed, .closed): input == .closed
+        case (_, .closed), (.flushing, _), (.readingOut, _), (.closing, _), (.closed, _): false
+        }
+    }
+}
+
 // What can be seen of a connection, and what can be set.
 
 extension Connection {

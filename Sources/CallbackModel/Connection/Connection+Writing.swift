@@ -191,7 +191,7 @@ extension Connection {
         setQueuedByteCount(queued)
         if watch.contains(.timeouts) { lastWriteAt = core.milliseconds }
         deliverProgress()
-        if lifecycle == .flushing, bufferedByteCount == 0 { closeDriver() }
+        closeIfFlushed()
     }
 
     /// The engine calls this when bytes of its queue could not be sent; `send` answers with its own failures.

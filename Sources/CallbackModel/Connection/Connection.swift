@@ -132,49 +132,21 @@
     /// host whose addresses are still tried.
     public internal(set) var remoteAddress: SocketAddress
 
-    /// What may still be written. The one thing that `write` looks at.
-    enum Output: UInt8 {
-        case open
-        /// `end()` was called: FIN follows the queue.
-        case ending
-        /// FIN is sent.
-        case ended
-        /// Nothing more goes out: closing, closed, or a write has failed.
-        case closed
-    }
+    // Changed by `move` alone, which knows what goes together (Connection+State).
+    @safe @exclusivity(unchecked) private(set) var output = Output.open
+    @safe @exclusivity(unchecked) private(set) var input = Input.flowing
+    private(set) var lifecycle = Lifecycle.starting
 
-    /// What may still be delivered.
-    enum Input: UInt8 {
-        case flowing
-        /// By ``Connection/pause()``.
-        case paused
-        /// By an overloaded loop: more than its share is queued.
-        case held
-        /// `onEnd` has run.
-        case ended
-        case closed
+    /// Changes what is given, all at once. In debug builds it traps if the three do not go together.
+    @inline(__always)
+    func move(to newLifecycle: Lifecycle? = nil, output newOutput: Output? = nil, input newInput: Input? = nil) {
+        if let newLifecycle { lifecycle = newLifecycle }
+        if let newOutput { output = newOutput }
+        if let newInput { input = newInput }
+        assert(
+            Self.isLegal(lifecycle, output, input),
+            "a connection cannot be \(lifecycle) with its output \(output) and its input \(input)")
     }
-
-    /// How far the connection is from its end.
-    enum Lifecycle: UInt8 {
-        /// By this side, and not open yet.
-        case connecting
-        /// Before `onConnection` has returned: nothing is read yet.
-        case starting
-        case open
-        /// `close()` was called and bytes are still queued.
-        case flushing
-        /// The peer has reset the connection; what it sent before is read out.
-        case readingOut
-        /// The driver closes; `onClose` follows.
-        case closing
-        /// `onClose` has run, and all callbacks are released.
-        case closed
-    }
-
-    @safe @exclusivity(unchecked) var output = Output.open
-    @safe @exclusivity(unchecked) var input = Input.flowing
-    var lifecycle = Lifecycle.starting
 
     /// What the end of a flush, of `onData` or a change of the queue has to look at; nothing of it on the fast path.
     struct Watch: OptionSet {
@@ -260,7 +232,7 @@
 
     /// Starts reading, unless the user's first callback has paused or closed the connection.
     func begin() {
-        if lifecycle == .starting { lifecycle = .open }
+        if lifecycle == .starting { move(to: .open) }
         // A write in the user's first callback may have met a reset: what came before it is still read.
         guard isReadable else { return }
         if input == .flowing { beginReading() }
@@ -356,7 +328,7 @@ extension Connection {
     func reachedEnd() {
         if lifecycle == .readingOut { return closeDriver() }
         guard input == .flowing else { return }
-        input = .ended
+        move(input: .ended)
         driver.stopReading()
         core.watchPaused()
         tellUnfinishedFrame()

@@ -32,7 +32,7 @@
         if !queue.isEmpty { connection.handOver(keeping: queue) }
         if isFinishing { elected.finish() }
         // Closed before it was open, and the kernel has taken everything.
-        if connection.lifecycle == .flushing, connection.bufferedByteCount == 0 { connection.closeDriver() }
+        connection.closeIfFlushed()
     }
 
     override var descriptor: Int32 { elected?.descriptor ?? -1 }
