@@ -5,12 +5,26 @@
 @safe final class HostStream: StreamDriver {
     private let core: LoopCore
     private let race: HostRace
-    /// The driver of the attempt that has opened.
-    private var elected: StreamDriver?
-    /// The same, once it has what was queued.
-    private var winner: StreamDriver?
+    private var state = State.racing
     private var queue: [UInt8] = []
-    private var isFinishing = false
+
+    private enum State {
+        /// No address has answered.
+        case racing
+        /// An attempt has opened: its driver is read from, and what is written still waits.
+        case elected(StreamDriver)
+        /// That driver has what was queued, and gets what is written.
+        case begun(StreamDriver)
+    }
+
+    private var elected: StreamDriver? {
+        switch state {
+        case .racing: nil
+        case .elected(let driver), .begun(let driver): driver
+        }
+    }
+
+    private var winner: StreamDriver? { if case .begun(let driver) = state { driver } else { nil } }
 
     init(core: LoopCore, race: HostRace) {
         self.core = core
@@ -19,18 +33,19 @@
 
     /// From now on it is read from `driver`; what is written still waits for `begin`.
     func elect(_ driver: StreamDriver) {
-        elected = driver
+        state = .elected(driver)
     }
 
     /// Gives what was queued to the driver that has won. It tells the connection directly.
     func begin(for connection: Connection) {
-        defer { queue = [] }
+        let queued = queue
+        queue = []
         // `onOpen` may have ended it.
-        guard let elected, connection.lifecycle != .closing, connection.lifecycle != .closed else { return }
-        winner = elected
+        guard let elected, !connection.isOver else { return }
+        state = .begun(elected)
         connection.setQueuedByteCount(0)
-        if !queue.isEmpty { connection.handOver(keeping: queue) }
-        if isFinishing { elected.finish() }
+        if !queued.isEmpty { connection.handOver(keeping: queued) }
+        if connection.output == .ending { elected.finish() }
         // Closed before it was open, and the kernel has taken everything.
         connection.closeIfFlushed()
     }
@@ -57,10 +72,8 @@
         winner?.send(keeping: bytes) ?? send(bytes.span)
     }
 
-    override func finish() {
-        isFinishing = true
-        winner?.finish()
-    }
+    /// Before that, `begin` does it.
+    override func finish() { winner?.finish() }
 
     override func close(resetting: Bool) {
         if let elected { return elected.close(resetting: resetting) }

@@ -35,55 +35,30 @@ internal import Glibc
     /// Armed while a connection does not read, or the loop is overloaded.
     var pauseWatch: EventLoop.Timer?
 
-    private(set) var isRunning = false
+    /// What the loop does.
+    private enum State {
+        case resting
+        /// In `run`.
+        case running
+        /// In `run`, and `stop()` was called.
+        case stopping
+        /// Its `EventLoop` is let go.
+        case shutDown
+    }
+
+    private var state = State.resting
+    var isRunning: Bool { state == .running || state == .stopping }
+    var isShutDown: Bool { state == .shutDown }
     /// Of use while it runs.
     private(set) var runningThread: UInt = 0
-    /// Whether `stop()` was called in this run.
-    private var isStopped = false
-    private(set) var isShutDown = false
+    /// What the engine was told of whether something keeps it running.
     private var isHeld = false
 
     /// Open objects, kept alive here so that users need not hold them.
     private(set) var connections = ConnectionList()
-    private var listeners: [ObjectIdentifier: Listener] = [:]
-    private var timers: [ObjectIdentifier: EventLoop.Timer] = [:]
-    private var watchers: [ObjectIdentifier: EventLoop.SignalWatcher] = [:]
+    private var members = LoopMembers()
 
-    /// What the next turn begins with, in order; nothing where something was withdrawn. Bounded by the open
-    /// objects, each of which is in it once at most.
-    private var deferred: [Deferred?] = []
-    /// How many timers among them keep the loop running; its connections are held already.
-    private var deferredReferences = 0
-    /// Timers that are armed and keep the loop running.
-    var referencedTimers = 0
-    private var round: UInt64 = 0
-
-    enum Deferred {
-        case timer(EventLoop.Timer)
-        case connection(Connection)
-        /// A driver of the model's own that has closed.
-        case closed(StreamDriver)
-        /// A number that was to be resolved.
-        case number(EventLoop.LookUp)
-        /// What other threads asked for before the loop ran.
-        case wakes
-        /// What there is to tell of an overload.
-        case overload
-
-        var keepsLoop: Bool {
-            switch self {
-            case .timer(let timer): timer.isReferenced
-            case .connection, .closed: false
-            case .number, .wakes, .overload: true
-            }
-        }
-    }
-
-    /// A place in the queue of what was put off.
-    struct Ticket: Equatable {
-        fileprivate let round: UInt64
-        fileprivate let index: Int
-    }
+    private var deferred = DeferredQueue()
 
     /// What other threads want done here.
     let wakes: WakeQueue
@@ -119,15 +94,14 @@ internal import Glibc
         assertThread("EventLoop.run")
         requireOwnProcess("EventLoop.run")
         require(!isRunning, "EventLoop.run was called from inside a callback of the same loop")
-        isRunning = true
+        state = .running
         runningThread = Self.currentThread
-        isStopped = false
-        defer { isRunning = false }
+        defer { state = .resting }
         repeat {
             // Nothing else may keep the loop running for what was asked while it did not run, or in its last turn.
             if hasWoken { putOff(.wakes) }
             try driver.run(mode)
-        } while mode == .untilIdle && !isStopped && hasWoken
+        } while mode == .untilIdle && state == .running && hasWoken
     }
 
     /// A child of fork(2) has none of the threads, and shares the kernel's queue of events with its parent.
@@ -141,7 +115,7 @@ internal import Glibc
 
     func stop() {
         guard isRunning else { return }
-        isStopped = true
+        state = .stopping
         driver.stop()
     }
 
@@ -167,59 +141,12 @@ internal import Glibc
         flushBatch()
     }
 
-    /// Sends what is batched, each connection's run in one piece. Runs no callback.
-    @inline(__always)
-    func flushBatch() {
-        if batch.isEmpty { return }
-        // Nearly always one connection has written, the one whose callback it was.
-        if batch.hasMore { return flushAll() }
-        let run = batch.removeSingle()
-        // A span of a buffer makes no check of the count, which is positive.
-        let bytes = unsafe UnsafeBufferPointer(start: run.start, count: run.count)
-        unsafe run.owner._withUnsafeGuaranteedRef { $0.handOver(unsafe Span(_unsafeElements: bytes)) }
-    }
-
-    /// Not inlined: its registers would be saved for every message.
-    @inline(never)
-    func flushAll() {
-        while let run = batch.removeAny() { send(run) }
-        batch.tidy()
-    }
-
-    /// Sends what is batched of `connection`, before something that must follow it. Runs no callback.
-    func flushBatch(of connection: Connection) {
-        guard let run = batch.remove(of: connection) else { return }
-        send(run)
-        batch.tidy()
-    }
-
-    private func send(_ run: WriteBatch.Run) {
-        // Held, whatever the sending does to the batch.
-        let kept = batch.isKept(run) ? batch.kept : nil
-        unsafe run.owner._withUnsafeGuaranteedRef { connection in
-            if let kept {
-                connection.handOver(keeping: kept)
-            } else {
-                connection.handOver(unsafe Span(_unsafeStart: run.start, count: run.count))
-            }
-        }
-    }
-
-    /// Forgets what is batched of `connection`, which closes.
-    func dropBatch(of connection: Connection) {
-        if batch.remove(of: connection) != nil { batch.tidy() }
-    }
-
     /// What `LoopDriver.requestedTurnBegan` does.
     func requestedTurnBegan() {
-        let due = deferred
-        let dueRound = round
-        deferred = []
-        deferredReferences = 0
-        round += 1
-        for (index, item) in due.enumerated() {
+        let due = deferred.removeAll()
+        for (index, item) in due.items.enumerated() {
             switch item {
-            case .timer(let timer): timer.deferredFired(Ticket(round: dueRound, index: index))
+            case .timer(let timer): timer.deferredFired(DeferredQueue.Ticket(round: due.round, index: index))
             case .connection(let connection): connection.deliverDeferred()
             case .closed(let driver): driver.closed()
             case .number(let lookUp): lookUp.answer()
@@ -234,29 +161,22 @@ internal import Glibc
     }
 
     @discardableResult
-    func putOff(_ item: Deferred) -> Ticket {
-        deferred.append(item)
+    func putOff(_ item: DeferredQueue.Item) -> DeferredQueue.Ticket {
+        let ticket = deferred.append(item)
         driver.requestTurn()
-        if item.keepsLoop { deferredReferencesChange(by: 1) }
-        return Ticket(round: round, index: deferred.count - 1)
+        holdIfNeeded()
+        return ticket
     }
 
     /// Takes back what was put off, if the turn it waits for has not begun.
-    func withdraw(_ ticket: Ticket) {
-        guard ticket.round == round else { return }
-        if deferred[ticket.index]?.keepsLoop ?? false { deferredReferencesChange(by: -1) }
-        deferred[ticket.index] = nil
-        while let last = deferred.last, last == nil { deferred.removeLast() }
+    func withdraw(_ ticket: DeferredQueue.Ticket) {
+        deferred.withdraw(ticket)
+        holdIfNeeded()
     }
 
     /// A timer that waits for its turn was referenced, or no longer is.
-    func referenceChanged(of ticket: Ticket, isReferenced: Bool) {
-        guard ticket.round == round else { return }
-        deferredReferencesChange(by: isReferenced ? 1 : -1)
-    }
-
-    private func deferredReferencesChange(by change: Int) {
-        deferredReferences += change
+    func referenceChanged(of ticket: DeferredQueue.Ticket, isReferenced: Bool) {
+        deferred.referenceChanged(of: ticket, isReferenced: isReferenced)
         holdIfNeeded()
     }
 
@@ -278,24 +198,25 @@ internal import Glibc
         holdIfNeeded()
     }
 
-    func add(_ listener: Listener) {
-        listeners[ObjectIdentifier(listener)] = listener
-        holdIfNeeded()
+    func add(_ member: some LoopMember) {
+        members.insert(member)
+        if member.holdsLoop { holdIfNeeded() }
     }
 
-    func remove(_ listener: Listener) {
-        listeners[ObjectIdentifier(listener)] = nil
-        holdIfNeeded()
+    func remove(_ member: some LoopMember) {
+        members.remove(member)
+        if member.holdsLoop { holdIfNeeded() }
     }
 
     /// Whether anything keeps `run` running. Asked of the model, so that all engines tell the same: libuv for one
     /// counts what has closed until it has called back.
     var isAlive: Bool {
-        hasWoken || mustHold || referencedTimers > 0 || watchers.values.contains { $0.isReferenced }
+        hasWoken || mustHold || members.keepLoop
     }
 
     private var mustHold: Bool {
-        !connections.isEmpty || !listeners.isEmpty || deferredReferences > 0 || offloads.isBusy || lookUps.isBusy
+        !connections.isEmpty || members.holdingCount > 0 || deferred.keepingCount > 0 || offloads.isBusy
+            || lookUps.isBusy
     }
 
     /// A connection that waits for nothing, being paused, is still open, and so the loop must not end.
@@ -307,15 +228,10 @@ internal import Glibc
         driver.hold(mustHold)
     }
 
-    func add(_ timer: EventLoop.Timer) { timers[ObjectIdentifier(timer)] = timer }
-    func remove(_ timer: EventLoop.Timer) { timers[ObjectIdentifier(timer)] = nil }
-    func add(_ watcher: EventLoop.SignalWatcher) { watchers[ObjectIdentifier(watcher)] = watcher }
-    func remove(_ watcher: EventLoop.SignalWatcher) { watchers[ObjectIdentifier(watcher)] = nil }
-
     /// Throws EEXIST for a descriptor that an object of this loop owns: the second to close it would close another's,
     /// once the kernel has handed out the number again.
     func refuseOwned(_ descriptor: Int32) throws(IOError) {
-        var isOwned = listeners.values.contains { $0.driver.descriptor == descriptor }
+        var isOwned = members.own(descriptor)
         connections.forEach { if $0.driver.descriptor == descriptor { isOwned = true } }
         guard isOwned, descriptor >= 0 else { return }
         throw .invalid("adopt", "descriptor \(descriptor) is the loop's already", errno: EEXIST)
@@ -323,25 +239,23 @@ internal import Glibc
 
     /// Closes everything without calling anyone: callbacks run only inside `run`.
     func shutDown() {
-        isShutDown = true
+        state = .shutDown
         closeWoken()
-        for timer in timers.values { timer.abandon() }
-        for watcher in watchers.values { watcher.cancel() }
-        for listener in listeners.values { listener.abandon() }
+        members.abandonAll()
         connections.forEach { $0.abandon() }
         timeouts.shutDown()
         pauseWatch = nil
         // Before the engine's driver goes, which they still ask for the time.
-        for case .closed(let driver)? in deferred { driver.closed() }
+        for case .closed(let driver)? in deferred.items { driver.closed() }
         letGo(of: (counts.onSlow, overload.callback)) {
             counts.onSlow = nil
             overload.setCallback(nil)
         }
-        for case .number(let lookUp)? in deferred { lookUp.abandon() }
-        deferred = []
+        for case .number(let lookUp)? in deferred.items { lookUp.abandon() }
+        _ = deferred.removeAll()
         lookUps.close()
         offloads.close()
         driver.shutDown()
-        assert(connections.isEmpty && listeners.isEmpty, "the engine has lost a `closed` call")
+        assert(connections.isEmpty && members.isEmpty, "the engine has lost a `closed` call")
     }
 }

@@ -13,7 +13,7 @@ extension EventLoop {
 
         private enum State {
             /// A number: the answer is known, and told in the next turn.
-            case known(Result<[SocketAddress], IOError>, LoopCore.Ticket, Body)
+            case known(Result<[SocketAddress], IOError>, DeferredQueue.Ticket, Body)
             /// A name: others may wait for the same answer.
             case asked(LookUps.Question, Body)
             /// Answered, cancelled, or never begun.

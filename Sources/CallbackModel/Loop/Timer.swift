@@ -8,11 +8,7 @@ extension EventLoop {
         private var body: (Timer) -> Void
         /// Made when first armed, given back when the timer comes to rest: a resting timer costs no handle.
         private var driver: TimerDriver?
-        private var state = State.resting {
-            didSet { count() }
-        }
-        /// Whether the loop counts it among what keeps it running now.
-        private var isHolding = false
+        private var state = State.resting
         /// In milliseconds of the loop's clock; of use while armed.
         private var deadline: UInt64 = 0
 
@@ -22,7 +18,7 @@ extension EventLoop {
             /// The driver will fire at `deadline`.
             case armed
             /// The next turn begins with this timer, unless the ticket is withdrawn.
-            case dueNextTurn(LoopCore.Ticket)
+            case dueNextTurn(DeferredQueue.Ticket)
             /// Its callback is running, and has neither armed nor cancelled it so far.
             case firing
         }
@@ -57,7 +53,6 @@ extension EventLoop {
             didSet {
                 guard isReferenced != oldValue else { return }
                 driver?.setReferenced(isReferenced)
-                count()
                 if case .dueNextTurn(let ticket) = state {
                     core.referenceChanged(of: ticket, isReferenced: isReferenced)
                 }
@@ -129,13 +124,6 @@ extension EventLoop {
             return driver
         }
 
-        private func count() {
-            let keepsLoop = isArmed && isReferenced
-            guard keepsLoop != isHolding else { return }
-            isHolding = keepsLoop
-            core.referencedTimers += keepsLoop ? 1 : -1
-        }
-
         private func withdraw() {
             if case .dueNextTurn(let ticket) = state { core.withdraw(ticket) }
         }
@@ -153,7 +141,7 @@ extension EventLoop {
             fire()
         }
 
-        func deferredFired(_ ticket: LoopCore.Ticket) {
+        func deferredFired(_ ticket: DeferredQueue.Ticket) {
             guard case .dueNextTurn(ticket) = state else { return }
             fire()
         }

@@ -1,0 +1,89 @@
+// Which clients become connections, and what happens to the others.
+
+extension Listener {
+    /// 10 ms: short against what a person notices, long against a system call.
+    static let shortestBackOff: Int64 = 10
+    /// 1 s: a listener whose trouble has gone is back within it.
+    static let longestBackOff: Int64 = 1_000
+    /// 50 ms: at the descriptor limit clients must be served again within 100 ms of a descriptor being freed.
+    static let descriptorBackOff: Int64 = 50
+
+    /// What to do with the next client that waits.
+    package enum Admission {
+        case accept
+        /// Accept and close it at once.
+        case refuse
+        case stop
+    }
+
+    /// Asked before each accept.
+    var admission: Admission {
+        guard state.accepts else { return .stop }
+        return isFull ? .refuse : .accept
+    }
+
+    /// A client, connected to `stream`.
+    func accepted(_ stream: StreamDriver, remoteAddress: SocketAddress) {
+        guard let onConnection = callbacks.onConnection else { return stream.close(resetting: true) }
+        backOff = Self.shortestBackOff
+        let connection = Connection(
+            core: core, driver: stream, listener: self, remoteAddress: remoteAddress, options: connectionOptions)
+        connectionCount += 1
+        drain?.lastClients -= 1
+        if isFull, options.beyondMaxConnections == .wait { enter(state == .acceptingLast ? .fullWithLast : .full) }
+        core.noteEvent()
+        core.perform(.connection) { onConnection(connection) }
+        connection.begin()
+    }
+
+    /// Clients that were accepted and closed at once in this wake-up.
+    func shed(_ count: Int, _ cause: Shed.Cause) {
+        drain?.lastClients -= count
+        guard count > 0, let onShed else { return }
+        core.perform(.shed) { onShed(self, Shed(count: count, cause: cause)) }
+    }
+
+    /// Accepting failed, and would fail again at once.
+    func acceptFailed(_ error: IOError, isDescriptorLimit: Bool = false) {
+        // While it drains there is no later to try again.
+        if state == .acceptingLast { close() }
+        guard state == .accepting else { return }
+        let delay = isDescriptorLimit ? Self.descriptorBackOff : backOff
+        if !isDescriptorLimit { backOff = min(2 * backOff, Self.longestBackOff) }
+        enter(.backingOff)
+        retry = EventLoop.Timer(core: core, interval: nil, isInternal: true) { _ in
+            if self.state == .backingOff { self.enter(.accepting) }
+        }
+        retry?.reschedule(after: .milliseconds(delay))
+        if let onError { core.perform(.error) { onError(self, error) } }
+    }
+
+    /// Before the connection's `onClose`.
+    func countClose(_ reason: CloseReason, wasReset: Bool) {
+        connectionCount -= 1
+        if state == .full, !isFull { enter(.accepting) }
+        if state == .fullWithLast, !isFull { enter(.acceptingLast) }
+        drain?.report.count(reason, wasReset: wasReset)
+    }
+}
+
+extension Listener {
+    /// Clients that were turned away.
+    public struct Shed: Hashable, Sendable {
+        /// How many, exactly.
+        public let count: Int
+        /// Why.
+        public let cause: Cause
+
+        /// Why clients were turned away.
+        public enum Cause: Hashable, Sendable {
+            /// The process or the system has no descriptor left (EMFILE, ENFILE in accept(2)).
+            case descriptorLimit
+            /// ``Options/maxConnections`` are open.
+            case maxConnections
+            /// The engine cannot wait for the client's descriptor. With select(2): a number of 1,024 or more. With
+            /// libuv: the number of an open connection whose descriptor the program has closed itself.
+            case engineLimit
+        }
+    }
+}
