@@ -1,9 +1,8 @@
 internal import Glibc
 
-/// What ``EventLoop/resolve(host:port:_:)`` takes for a host, by one rule on every engine.
-///
-/// The rule is stricter than getaddrinfo(3), which reads `127.1`, `0x7f000001` and `017700000001` as numbers (inet(3)),
-/// and punycodes by its own table: what a program has checked before it connects is then not what is connected to.
+/// What ``EventLoop/resolve(host:port:_:)`` accepts as a host. Stricter than getaddrinfo(3), which reads `127.1`,
+/// `0x7f000001` and `017700000001` as numbers (inet(3)) and has its own table for punycode: a program would check one
+/// host and connect to another.
 enum Host: Equatable {
     /// Its address, with port 0, or why there is none: ENODEV for a zone that is no interface.
     case number(Result<SocketAddress, IOError>)
@@ -44,7 +43,7 @@ enum Host: Equatable {
         } catch  where error.errno == EINVAL {
             throw .host(host, "has a colon, but is no IPv6 address")
         } catch {
-            // Interfaces come and go: an answer, as for a name that does not exist. They are asked for with a socket.
+            // Interfaces come and go, so this is an answer, as for a name that does not exist.
             guard let shortage = descriptorShortage() else {
                 return .number(.failure(.host(host, "has a zone that is no interface", errno: error.errno)))
             }

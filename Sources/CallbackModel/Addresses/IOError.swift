@@ -61,10 +61,8 @@ extension IOError {
     static let badMessage = EBADMSG
     static let messageTooLong = EMSGSIZE
 
-    /// Whether a peer's reset is what stands behind this error, whichever call met it first.
-    ///
-    /// After a reset arrives, the kernel gives ECONNRESET to the first call and EPIPE to later writes
-    /// (send(2), tcp(7)); ECONNABORTED is the same told by other systems.
+    /// Whether a peer's reset caused this error. The kernel gives ECONNRESET to the first call after it and EPIPE to
+    /// later writes (send(2), tcp(7)); other systems give ECONNABORTED.
     package var isPeerReset: Bool {
         errno == ECONNRESET || errno == EPIPE || errno == ECONNABORTED
     }

@@ -2,7 +2,8 @@ extension SocketAddress {
     /// The IPv4 address that an IPv6 one stands for: `::ffff:192.0.2.1` is `192.0.2.1`, with the same port. Every other
     /// address is itself.
     ///
-    /// A listener of both families sees its IPv4 clients so. Take this form to compare with a list, or to log.
+    /// A listener of both families sees its IPv4 clients as mapped addresses. Use this form to compare with a list, or
+    /// to log.
     ///
     /// Source: RFC 4291, section 2.5.5.2; ipv6(7).
     public var unmapped: SocketAddress {

@@ -57,7 +57,7 @@ extension SocketAddress {
     /// Where `sun_path` begins.
     private static let pathOffset = MemoryLayout<sa_family_t>.size
 
-    /// What accept(2), getsockname(2) or getpeername(2) filled in; nothing for a family we do not speak.
+    /// What accept(2), getsockname(2) or getpeername(2) filled in; `nil` for another family.
     package init?(_ storage: sockaddr_storage, length: socklen_t) {
         let made: Storage? = unsafe withUnsafeBytes(of: storage) { raw in
             switch Int32(storage.ss_family) {

@@ -8,7 +8,7 @@ public struct SocketAddress: Hashable, Sendable {
     package enum Storage: Hashable, Sendable {
         case ipv4(address: UInt32, port: UInt16)
         case ipv6(high: UInt64, low: UInt64, scope: UInt32, port: UInt16)
-        /// A path, or nothing for a socket that was never bound (a client's side, usually).
+        /// A path; empty for a socket that was never bound (a client's side, usually).
         case unixPath(Name)
         /// Linux's abstract namespace: a name with no file behind it (unix(7)).
         case unixAbstract(Name)
@@ -127,9 +127,9 @@ public struct SocketAddress: Hashable, Sendable {
 
     /// An address from its text: `127.0.0.1:80`, `[::1]:80`, `[fe80::1%eth0]:80`, `unix:/run/a.sock`, `unix:@name`.
     ///
-    /// Reads back what ``description`` prints, whatever the address. So in the name of a Unix socket a backslash begins
-    /// an escape, as `String.init(escaping:)` writes it; and `unix:` alone is a socket without a name, to which
-    /// nothing can be bound or connected.
+    /// Reads back what ``description`` prints, whatever the address. In the name of a Unix socket a backslash begins an
+    /// escape, as `String.init(escaping:)` writes it. `unix:` alone is a socket without a name: no socket can be bound
+    /// or connected to it.
     ///
     /// Throws `EINVAL` with the text that is none of these; names are not resolved.
     public init(parsing text: String) throws(IOError) {
@@ -168,7 +168,7 @@ public struct SocketAddress: Hashable, Sendable {
         text.utf8.allSatisfy { (0x30...0x39).contains($0) } ? Int(text) : nil
     }
 
-    /// The port, from 0 to 65535; nothing for Unix-domain sockets.
+    /// The port, from 0 to 65535; `nil` for Unix-domain sockets.
     public var port: Int? {
         switch storage {
         case .ipv4(_, let port), .ipv6(_, _, _, let port): Int(port)
@@ -178,8 +178,8 @@ public struct SocketAddress: Hashable, Sendable {
 
     /// The address without its port: `127.0.0.1`, `fe80::1%2`; a Unix-domain socket's path, or `@` and its name.
     ///
-    /// To be used, not to be shown: a peer chooses its path or name, which stand here as they are. ``description``
-    /// escapes them. What is no UTF-8 is replaced by U+FFFD; ``bytes`` has all of it.
+    /// For programs, not for people: a peer chooses its path or name, and here it is not escaped, as in
+    /// ``description``. Bytes that are no UTF-8 are replaced by U+FFFD; ``bytes`` has them.
     public var host: String {
         switch storage {
         case .ipv4(let address, _):

@@ -1,6 +1,6 @@
-/// Why a connection closed: the first cause, and it stays the first.
+/// Why a connection closed: the first cause.
 ///
-/// A proper end that was cut short, by a reset, a failure, a time-out or a limit, is told by what cut it short.
+/// If a reset, a failure, a time-out or a limit cut a proper end short, that is the reason.
 ///
 /// How many bytes went each way, how many were never sent and how long the connection lasted can still be read
 /// from the connection inside `onClose`.
@@ -16,12 +16,12 @@ public enum CloseReason: Hashable, Sendable {
     case peerReset
     /// A time-out passed, and `onTimeout` did not keep the connection.
     case timedOut(TimeoutKind)
-    /// More was queued than ``EventLoop/Options/maxQueuedBytes``, and by this connection most; or the loop was
+    /// More was queued than ``EventLoop/Options/maxQueuedBytes``, and most of it by this connection; or the loop was
     /// overloaded and this queue did not move for 10 seconds.
     case shed
     /// The deadline of ``Listener/drain(within:forcing:_:)`` came first.
     case drainDeadline
-    /// A system call failed, other than by the peer's doing.
+    /// A system call failed for another reason than the peer's reset.
     // Indirect: each connection has room for its reason, and would have it for an error, eight times as large.
     indirect case failed(IOError)
 }
@@ -47,8 +47,8 @@ public enum TimeoutAction: Sendable {
     /// reset. All was not sent if bytes are queued, or if the connection is the target of a pipe whose source has not
     /// ended.
     case close
-    /// Reset it, with the same reason, also if nothing is known to be owed: this side was in the middle of an answer of
-    /// which the rest was still to be written.
+    /// Reset it, with the same reason, also if nothing is known to be owed. For an answer whose rest was still to be
+    /// written.
     case reset
     /// Keep it; the same time-out counts anew from now.
     case keep

@@ -57,9 +57,9 @@ extension Connection {
 
     // MARK: Causes
 
-    /// A write failed: nothing more goes out. After a peer's reset, what it had sent before is still delivered,
-    /// as long as the connection reads (contract clause 11), and for a bounded time: a peer on a Unix socket can
-    /// refuse to read without ever closing (shutdown(2), SHUT_RD).
+    /// A write failed: nothing more goes out. What a peer had sent before its reset is still delivered, as long as the
+    /// connection reads (contract clause 11). The time is bounded: a peer on a Unix socket can refuse to read without
+    /// ever closing (shutdown(2), SHUT_RD).
     func writeFailed(_ error: IOError) {
         noteFailure(error)
         // Known already, by a write in `onOpen`.
@@ -82,7 +82,7 @@ extension Connection {
         if cause == nil || cause == .peerClosed || cause == .localClose { cause = reason }
     }
 
-    /// The engine calls this when FIN is sent, or could not be since the connection has gone.
+    /// What `StreamDriver.outputEnded` does.
     func outputEnded(_ error: IOError?) {
         guard output == .ending else { return }
         if let error { return writeFailed(error) }
@@ -96,7 +96,7 @@ extension Connection {
         closeDriver()
     }
 
-    /// Ends a `close()` that has waited for the queue.
+    /// Closes the descriptor if `close()` has waited for the queue and it is empty.
     func closeIfFlushed() {
         if lifecycle == .flushing, bufferedByteCount == 0 { closeDriver() }
     }
@@ -106,7 +106,7 @@ extension Connection {
     /// Closes the descriptor now; `driverClosed` follows.
     func closeDriver(resetting: Bool = false) {
         guard lifecycle != .closing, lifecycle != .closed else { return }
-        // Before the queue changes, which would let a held one read again.
+        // Before the queue changes: a held connection would then read again.
         move(to: .closing, output: .closed, input: .closed)
         unsentByteCount += UInt64(bufferedByteCount)
         setQueuedByteCount(0)
@@ -117,7 +117,7 @@ extension Connection {
         driver.close(resetting: resetting)
     }
 
-    /// The engine calls this when the descriptor is closed and its memory given back.
+    /// What `StreamDriver.closed` does.
     func driverClosed() {
         let reason = cause ?? .localClose
         rare?.boundFile?.remove()
@@ -142,8 +142,8 @@ extension Connection {
         closeDriver(resetting: forcing == .reset || isPeerOwed)
     }
 
-    /// Whether this side has more to send: bytes in the queue, or what a pipe's source may still bring. FIN would then
-    /// let the peer take a part for the whole.
+    /// Whether this side has more to send: queued bytes, or what a pipe's source may still bring. With FIN the peer
+    /// would then take a part for the whole.
     var isPeerOwed: Bool {
         bufferedByteCount > 0 || output == .open && isPipeTarget
     }
@@ -159,7 +159,7 @@ extension Connection {
     }
 
     func release() {
-        // All three: an attempt that gives up its driver is open until now.
+        // An attempt that has given up its driver was not closing before.
         move(to: .closed, output: .closed, input: .closed)
         releaseCallbacks()
         listener = nil

@@ -1,18 +1,18 @@
-// Writes of which the writer is told what became of them.
+// Writes whose outcome is told.
 
 /// What became of the bytes of one write.
 public enum WriteResult: Hashable, Sendable {
     /// The kernel has taken them all.
     case sent
-    /// The connection closed before it was known to have taken them all: an engine may hear of a write of several
-    /// pieces, of which the last failed, only as a whole.
+    /// The connection closed before all were known to be taken. An engine may hear of a write of several pieces only as
+    /// a whole, also if only the last piece failed.
     case failed(CloseReason)
 }
 
 extension Connection {
-    /// Like ``write(_:)-(Span<UInt8>)``, and `completion` runs once: when the kernel has taken the last of
-    /// these bytes, or else before `onClose`. Completions run in the order of the writes; a write that answers
-    /// ``WriteStatus/closed`` has none.
+    /// Like ``write(_:)-(Span<UInt8>)``. `completion` runs once: when the kernel has taken the last of these bytes, or
+    /// else before `onClose`. Completions run in the order of the writes. A write that returns ``WriteStatus/closed``
+    /// has none.
     @discardableResult
     public func write(
         _ bytes: Span<UInt8>, completion: @escaping (WriteResult) -> Void
@@ -42,7 +42,7 @@ extension Connection {
         return expected(write(pieces))
     }
 
-    /// Registers the completion of so many bytes, before they are written, since the write itself may already owe it.
+    /// Registers the completion of `count` bytes before they are written, since the write itself may already owe it.
     private func expect(_ count: Int, _ completion: @escaping (WriteResult) -> Void) -> Bool {
         guard output == .open else { return false }
         needRare().completions.append(end: acceptedByteCount + UInt64(count), completion)

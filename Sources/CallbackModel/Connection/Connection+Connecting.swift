@@ -1,7 +1,7 @@
 // Connections that this side begins.
 
 extension EventLoop {
-    /// Begins a connection to `address`. `onOpen` follows, or else `onClose` with what went wrong: a refusal is
+    /// Begins a connection to `address`. `onOpen` follows, or else `onClose` with the reason. A refusal is
     /// ``CloseReason/failed(_:)`` with ECONNREFUSED and the address (connect(2)).
     ///
     /// Set the callbacks at once, before the loop runs on. What is written before `onOpen` is queued and then sent, or
@@ -85,10 +85,10 @@ extension EventLoop {
 }
 
 extension Connection {
-    /// From now on it counts how long the connection takes to open.
+    /// The time that the connection takes to open counts from now.
     func waitForOpening() {
         move(to: .connecting)
-        // Read, since the turn's clock stands while the loop does not run: the time-out would be early.
+        // The turn's clock stands while the loop does not run, so the time-out would be early by it.
         openedAt = core.driver.nanoseconds / 1_000_000
     }
 
@@ -98,7 +98,7 @@ extension Connection {
         switch outcome {
         case .inProgress: timeoutsChanged()
         case .connected: tellOpened()
-        // Nobody is called back from here: `onClose` comes when the driver has closed.
+        // No callback runs here: `onClose` comes when the driver has closed.
         case .failed(let error): connectFailed(error)
         }
     }
@@ -109,7 +109,7 @@ extension Connection {
         putOffDelivery()
     }
 
-    /// The engine calls this when the connection that it began is open.
+    /// What `StreamDriver.opened` does.
     func opened() {
         if lifecycle == .connecting || lifecycle == .flushing, isConnectedToItself {
             let error = IOError(call: "connect", errno: IOError.refused, address: remoteAddress)
@@ -118,7 +118,7 @@ extension Connection {
         }
         switch lifecycle {
         case .connecting, .starting: break
-        // `close()` waited for this. The bytes of a host's connection may all have left in one call, told by nobody.
+        // `close()` waited for this. If all bytes of a host's connection left in one call, no driver tells of it.
         case .flushing: return closeIfFlushed()
         // A write to an adopted connection has met a reset: what came before it is still read.
         case .readingOut: return begin()
@@ -136,13 +136,13 @@ extension Connection {
         if isOwedSomething { putOffDelivery() }
     }
 
-    /// Whether the socket is connected to itself. The kernel may choose the port that is connected to for this end as
-    /// well. If nobody listens there, TCP connects the two (RFC 9293, section 3.5, simultaneous open).
+    /// Whether the socket is connected to itself. The kernel may choose the peer's port for this end as well. If no
+    /// server listens there, TCP connects the two (RFC 9293, section 3.5, simultaneous open).
     private var isConnectedToItself: Bool {
         remoteAddress.port != nil && driver.localAddress == remoteAddress
     }
 
-    /// The engine calls this when the connection that it began has failed.
+    /// What `StreamDriver.connectFailed` does.
     func connectFailed(_ error: IOError, resetting: Bool = false) {
         // Without an address yet, the failure is the resolver's, which names the host.
         let isAddressed = error.address != nil || remoteAddress == .unnamed
@@ -151,7 +151,7 @@ extension Connection {
         closeDriver(resetting: resetting)
     }
 
-    /// Gives up the driver of an attempt that has opened; nobody is called back any more.
+    /// Gives up the driver of an attempt that has opened. No callback follows.
     func surrenderDriver() -> StreamDriver {
         core.timeouts.remove(self)
         cause = .localClose

@@ -4,12 +4,12 @@ extension Connection {
     /// Sends what is queued, then FIN, and closes when the peer's FIN has come. What the peer sends until then is read
     /// and dropped.
     ///
-    /// It is the end after last words: an answer that refuses, a farewell. ``close()`` with bytes unread makes the
-    /// kernel send RST, which can cost the peer what it has not read yet (RFC 9112, section 9.6), and ``end()`` alone
-    /// lets the peer keep the connection.
+    /// Use it after a last message, such as a refusal. ``close()`` with bytes unread makes the kernel send RST, which
+    /// can cost the peer what it has not read yet (RFC 9112, section 9.6). ``end()`` alone lets the peer keep the
+    /// connection.
     ///
-    /// The peer has `limit`, in whole milliseconds. The time begins anew whenever the peer takes bytes: bytes leave the
-    /// queue, or the peer's kernel acknowledges some. So a slow reader gets all. When the time has passed without that:
+    /// The peer has `limit`, in whole milliseconds. The time begins anew whenever bytes leave the queue or the peer's
+    /// kernel acknowledges some, so a slow reader gets everything. When the time has passed without that:
     ///
     /// - If bytes are queued or not acknowledged, the connection is reset and closes with ``CloseReason/timedOut(_:)``
     ///   and ``TimeoutKind/close``. A Unix socket has no RST: what waits in the socket stays readable to the peer,

@@ -1,7 +1,7 @@
 extension Connection {
     /// What a connection is made with. Numbers out of bounds are refused with EINVAL where the options are used.
     public struct Options: Sendable {
-        /// From this many queued bytes on, `write` answers ``WriteStatus/saturated``; from 1 to 1 GiB.
+        /// `write` returns ``WriteStatus/saturated`` when this many bytes are queued or more; from 1 to 1 GiB.
         public var highWaterMark = 64 * 1024
         /// When the queue has fallen to this many bytes, `onDrain` runs; less than ``highWaterMark``.
         public var lowWaterMark = 16 * 1024
@@ -9,11 +9,11 @@ extension Connection {
         public var allowsHalfOpen = false
         /// Sends small segments at once (TCP_NODELAY, tcp(7)): batches are the loop's business, not Nagle's.
         public var noDelay = true
-        /// Probes of a silent peer (SO_KEEPALIVE, tcp(7)); nothing for none.
+        /// Probes of a silent peer (SO_KEEPALIVE, tcp(7)); `nil` for none.
         public var keepAlive: KeepAlive? = nil
-        /// The kernel's receive buffer in bytes, from 1 (SO_RCVBUF, socket(7)); nothing for its own choice.
+        /// The kernel's receive buffer in bytes, from 1 (SO_RCVBUF, socket(7)); `nil` for its own choice.
         public var receiveBufferSize: Int? = nil
-        /// The kernel's send buffer in bytes, from 1 (SO_SNDBUF, socket(7)); nothing for its own choice.
+        /// The kernel's send buffer in bytes, from 1 (SO_SNDBUF, socket(7)); `nil` for its own choice.
         public var sendBufferSize: Int? = nil
         /// How many bytes the kernel takes beyond those that it has sent already, from 1 (TCP_NOTSENT_LOWAT, tcp(7));
         /// `nil` for the system's choice, usually as many as the send buffer holds.
@@ -23,13 +23,13 @@ extension Connection {
         /// limit.
         public var notSentLowWaterMark: Int? = nil
         /// The type of service of outgoing packets, the DSCP in its upper six bits (IP_TOS, ip(7); IPV6_TCLASS,
-        /// ipv6(7)); nothing for the system's.
+        /// ipv6(7)); `nil` for the system's.
         public var typeOfService: UInt8? = nil
         /// How long sent bytes may stay unacknowledged until the connection fails with ETIMEDOUT, from 1 ms to 24 days
         /// (TCP_USER_TIMEOUT, tcp(7)); `nil` for the system's, about 15 minutes.
         ///
-        /// It also ends a healthy peer that only does not read: its kernel answers, but has no room for more bytes, and
-        /// those that wait for room count as unacknowledged.
+        /// It also ends a healthy peer that only does not read. Its kernel answers, but has no room for more bytes, and
+        /// bytes that wait for room count as unacknowledged.
         public var userTimeout: Duration? = nil
         /// How long to wait for what.
         public var timeouts = Timeouts()
@@ -99,20 +99,20 @@ extension Connection {
 
     /// Time-outs, each 1 ms or more, rounded up to whole milliseconds; `nil` for none.
     ///
-    /// One that has passed is compared with what the kernel knows before it counts: input that waits to be read, room
+    /// When a time-out has passed, the kernel is asked before the connection ends. Input that waits to be read, room
     /// for what is queued, and bytes that the peer has acknowledged put it off. If the loop itself was late to look,
-    /// the peer has more time, ten times as much as it was late, at most the whole time-out again.
+    /// the peer gets ten times that delay as well, at most the whole time-out again.
     public struct Timeouts: Hashable, Sendable {
         /// Neither side sent anything for this long, and the peer acknowledged nothing. Counts also while the
-        /// connection is paused: what then waits to be read puts off nothing.
+        /// connection is paused: input that waits meanwhile does not put it off.
         public var idle: Duration? = nil
         /// The peer sent nothing for this long, while the connection was reading.
         public var read: Duration? = nil
         /// Bytes were queued for this long, none of them left, and the peer acknowledged nothing.
         public var write: Duration? = nil
-        /// The connection did not open within.
+        /// The connection did not open within this time.
         public var connect: Duration? = .seconds(30)
-        /// ``Connection/close()`` may flush for so long; then the peer is reset.
+        /// How long ``Connection/close()`` may flush. Then the peer is reset.
         public var close: Duration = .seconds(5)
 
         /// The defaults above.

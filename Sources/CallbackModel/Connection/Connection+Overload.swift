@@ -9,7 +9,7 @@ extension Connection {
         var unmoved = 0
     }
 
-    /// Waits, or reads again, by what it has queued now. Runs no callback.
+    /// Stops reading, or reads again, by what is queued now. Runs no callback.
     func updateHold() {
         switch input {
         case .flowing where core.isAboveShare(self):
@@ -33,7 +33,7 @@ extension Connection {
         timeoutsChanged()
     }
 
-    /// The loop gives it up to stay within its limits.
+    /// Resets it, so that the loop stays within its limits.
     func shed() {
         noteCause(.shed)
         closeDriver(resetting: true)

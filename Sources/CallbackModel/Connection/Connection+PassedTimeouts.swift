@@ -1,4 +1,4 @@
-// What a time-out that has passed is compared with before it ends a connection: what the kernel knows.
+// What the kernel is asked before a passed time-out ends a connection.
 
 extension Connection {
     /// What was found at time-outs that had passed. Made at the first one, so that other connections do not pay for it.
@@ -25,8 +25,8 @@ extension Connection {
         }
     }
 
-    /// 100 looks at what is ready for a connection, a turn apart. 100 waits reach each of 20,000 descriptors, where one
-    /// of epoll gives 256. More would keep a connection for which nothing moves, though the kernel calls it ready.
+    /// 100 looks at what is ready for a connection, a turn apart. 100 waits reach each of 20,000 descriptors: one of
+    /// epoll gives 256. More would keep a connection that the kernel calls ready and for which nothing moves.
     private static let mostLooks = 100
 
     /// Whether `passed` does not end the connection yet. Asks the kernel, which is done for no activity, only here.
@@ -67,7 +67,7 @@ extension Connection {
     private func extendAfterStall(_ passed: Countdown, now: UInt64) -> Bool {
         let stall = core.timeouts.lastStall
         guard stall.end > passed.since else { return false }
-        // Each deadline by as much, so that they keep their order; but nothing more than the whole limit from then on.
+        // Each deadline moves by as much, so they keep their order, and at most by the whole limit.
         let (length, isLong) = stall.lateness.multipliedReportingOverflow(by: TimeoutQueue.Stall.parts)
         let whole = stall.end + passed.limit
         let end = isLong || length > whole ? whole : min(passed.since + passed.limit + 1 + length, whole)

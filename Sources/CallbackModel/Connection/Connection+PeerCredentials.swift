@@ -3,7 +3,7 @@ internal import Glibc
 extension Connection {
     /// Who is at the other end of a Unix socket, as the kernel knows it.
     public struct PeerCredentials: Hashable, Sendable {
-        /// The process; 0 if it is not to be seen from this one's PID namespace.
+        /// The process; 0 if this one's PID namespace does not show it.
         ///
         /// It may have ended, and its number may be another's by now: decide by the user.
         public let processID: Int32
@@ -13,10 +13,10 @@ extension Connection {
         public let groupID: UInt32
     }
 
-    /// Who the peer of a Unix socket was when it connected, or, seen from a client, when it began to listen; the peer
-    /// cannot lie. `nil` for TCP, before `onOpen`, and once the connection is closed.
+    /// Who the peer of a Unix socket was when it connected, or, if the peer is the server, when it began to listen. The
+    /// peer cannot lie. `nil` for TCP, before `onOpen`, and once the connection is closed.
     ///
-    /// It asks the kernel each time.
+    /// Each call asks the kernel.
     ///
     /// Source: unix(7), SO_PEERCRED.
     public var peerCredentials: PeerCredentials? {

@@ -4,14 +4,19 @@ extension Connection {
     /// Sends on `target` whatever this connection receives from now on, and no faster than `target`'s peer takes
     /// it: at most ``Options/highWaterMark`` and one read are queued. For both directions, pipe both ways.
     ///
-    /// Takes the place of `onData`; the other callbacks stay the user's. When this connection's peer has finished,
-    /// `target` ends (``end()``) and the other direction goes on, as with ``Options/allowsHalfOpen``. When this
-    /// connection breaks before that, or this side closes it, `target` is reset, so that its peer cannot take a part
-    /// for the whole. When `target` goes first, this connection closes, or is reset if `target` broke. A second call
-    /// moves the pipe to another target. A target takes from one source: another pipe to it ends the first one, whose
-    /// source goes on reading, into nothing until its `onData` is set. All this comes right after `onEnd` and
-    /// `onClose`, which may still lead the pipe elsewhere. A connection that is closed already is no source and no
-    /// target: then nothing happens.
+    /// Takes the place of `onData`; the other callbacks stay the user's.
+    ///
+    /// - When this connection's peer has finished, `target` ends (``end()``) and the other direction goes on, as with
+    ///   ``Options/allowsHalfOpen``.
+    /// - When this connection breaks before that, or this side closes it, `target` is reset, so that its peer cannot
+    ///   take a part for the whole.
+    /// - When `target` goes first, this connection closes, or is reset if `target` broke.
+    /// - A second call moves the pipe to another target.
+    /// - A target has one source. Another pipe to it ends the first one, whose source goes on reading and drops what it
+    ///   reads, until its `onData` is set.
+    ///
+    /// All this comes right after `onEnd` and `onClose`, which may still lead the pipe elsewhere. With a connection
+    /// that is closed already, this does nothing.
     ///
     /// ``pause()`` and ``resume()`` stay the user's: paused by its user, a source waits for ``resume()``, whatever the
     /// target does, and resumed while the target's queue is full, it waits for that.
@@ -31,7 +36,7 @@ extension Connection {
             guard let target = source.rare?.pipeTarget, target.write(bytes) == .saturated else { return }
             source.pauseForPipe()
         }
-        // Nobody else would: the target that they have waited for no longer knows them.
+        // The target that they have waited for no longer knows them.
         former?.endPipePause()
         endPipePause()
         if target.watch.contains(.saturated) { pauseForPipe() }
@@ -48,7 +53,7 @@ extension Connection {
         rare?.pipeTarget = nil
         target.rare?.pipeSource = nil
         target.end()
-        // With its own writing over, a target whose peer has finished has nothing left to do.
+        // A target whose peer has finished as well is done.
         target.closeIfEnded()
     }
 
@@ -58,7 +63,7 @@ extension Connection {
         case none
         /// Its target's queue is full.
         case full
-        /// So it is, and the user has paused it besides.
+        /// Its target's queue is full, and the user has paused it besides.
         case fullAndByUser
     }
 

@@ -1,7 +1,7 @@
 // How far a connection is, and what may still go each way.
 
 extension Connection {
-    /// What may still be written. The one thing that `write` looks at.
+    /// What may still be written. `write` looks at nothing else.
     enum Output: UInt8 {
         case open
         /// `end()` was called: FIN follows the queue.
@@ -76,7 +76,7 @@ extension Connection {
     public var age: Duration {
         // After the end the loop may be gone, and its clock with it.
         let now = isOver ? lastReadAt : core.milliseconds
-        // The clock of the turn may be behind the moment at which a time-out began to count.
+        // A time-out may have begun to count after the moment that the turn's clock shows.
         return .milliseconds(Int64(max(now, openedAt) - openedAt))
     }
 
@@ -85,7 +85,7 @@ extension Connection {
         driver.descriptor
     }
 
-    /// This end's address; nothing once the connection is closed.
+    /// This end's address; `nil` once the connection is closed.
     public var localAddress: SocketAddress? {
         driver.localAddress
     }

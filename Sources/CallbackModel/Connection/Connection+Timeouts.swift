@@ -8,7 +8,7 @@ extension Connection {
         let times = sharedOptions.value.timeouts
         let tracks = times.idle != nil || times.read != nil || times.write != nil || isFinishing
         if tracks, !watch.contains(.timeouts) {
-            // Nobody has noted activity so far: what is past does not count.
+            // Activity was not noted so far: the past does not count.
             lastReadAt = core.milliseconds
             lastWriteAt = lastReadAt
         }
@@ -64,7 +64,7 @@ extension Connection {
         return earliest
     }
 
-    /// The queue calls this when the deadline it was told has come; `now` is read from the clock.
+    /// The deadline in the queue has come; `now` is read from the clock.
     func timeoutsDue(now: UInt64) {
         noteProgress()
         guard let passed = nextTimeout(), passed.deadline <= now else { return timeoutsChanged() }
@@ -111,7 +111,7 @@ extension Connection {
         if sharedOptions.value.timeouts.read != nil { restartTimeout(.read) }
     }
 
-    /// The loop has not read it, and the peer's silence counts from now.
+    /// The loop has not read the connection so far: the peer's silence counts from now.
     func silenceBegins() {
         readTimeoutBegins()
         if sharedOptions.value.timeouts.idle != nil { restartTimeout(.idle) }
@@ -122,8 +122,8 @@ extension Connection {
         needRare().timeoutStarts.set(kind, to: core.milliseconds)
     }
 
-    /// The moments before which nothing counts, in milliseconds of the loop's clock; 0 for none. Apart from the
-    /// times of activity, so that one time-out that is kept does not put off the others.
+    /// From when each time-out counts at the earliest, in milliseconds of the loop's clock. Apart from the times of
+    /// activity, so that one time-out that is kept does not put off the others.
     struct TimeoutStarts {
         private(set) var idle: UInt64 = 0
         private(set) var read: UInt64 = 0

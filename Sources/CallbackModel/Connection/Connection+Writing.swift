@@ -2,7 +2,7 @@ extension Connection {
     /// Sends `bytes` after all that was written before; copies what waits, so they can be reused at once.
     ///
     /// Never blocks. Small pieces written during one callback leave together when it returns; outside of
-    /// callbacks each write is sent at once. Answers ``WriteStatus/saturated`` when the high water mark is
+    /// callbacks each write is sent at once. Returns ``WriteStatus/saturated`` when the high water mark is
     /// reached, ``WriteStatus/closed`` when nothing can be sent any more.
     @discardableResult
     @inlinable @inline(__always)
@@ -10,10 +10,9 @@ extension Connection {
         writeFast(self, bytes)
     }
 
-    /// The same for an array. One of 1 KiB and more is not copied but kept by reference where it has to wait: so a
-    /// message to many connections is in memory once, however slow they are. It is copied all the same if smaller
-    /// pieces come before or behind it, if another such array waits in the same callback, or if most of its memory need
-    /// not.
+    /// The same for an array. One of 1 KiB or more is kept by reference while it waits, not copied: a message to many
+    /// connections is in memory once, however slow they are. It is copied if smaller pieces come before or behind it,
+    /// if another such array waits in the same callback, or if less than half of its memory has to wait.
     @discardableResult
     public func write(_ bytes: [UInt8]) -> WriteStatus {
         bytes.count < Self.leastKept ? write(bytes.span) : writeKept(bytes)
@@ -22,7 +21,7 @@ extension Connection {
     /// 1 KiB: less is copied, which costs about as much as a reference and its place in a queue.
     static let leastKept = 1024
 
-    /// Whether a queue keeps `array` for the sake of so many of its bytes. Of a long one that is nearly sent, or whose
+    /// Whether a queue keeps `array` for the sake of `count` of its bytes. Of an array that is nearly sent, or whose
     /// memory is mostly unused, it would keep more than it counts.
     package static func isKept(_ count: Int, of array: [UInt8]) -> Bool {
         count >= max(leastKept, array.capacity / 2)
@@ -31,7 +30,7 @@ extension Connection {
     /// The same for the UTF-8 bytes of a string.
     @discardableResult
     public func write(_ text: String) -> WriteStatus {
-        // Not `text.utf8.span`: a short string's bytes are in its variable, and Swift 6.3.1 has let that go before the
+        // Not `text.utf8.span`: Swift 6.3.1 let go of a short string, whose bytes are in its variable, before the
         // write, where this was inlined into another module.
         var text = text
         return text.withUTF8 { unsafe write($0.span) }
@@ -53,12 +52,12 @@ extension Connection {
         }
         guard output == .open else { return .closed }
         guard bufferedByteCount < Int(highWaterMark) else { return saturate() }
-        // The batch may have been, before the kernel took it; nobody is told, and no `onDrain` is owed.
+        // The batch may have been above it before the kernel took it. The caller is not told, so no `onDrain` is owed.
         if !wasSaturated { watch.remove(.saturated) }
         return .flowing
     }
 
-    /// The way of large pieces, of bytes behind a queue, of writes outside of callbacks and of a full batch.
+    /// Writes large pieces, bytes behind a queue, outside of callbacks, and when the batch is full.
     fileprivate func writeSlowly(_ bytes: Span<UInt8>) -> WriteStatus {
         guard output == .open else { return .closed }
         if bytes.isEmpty { return bufferedByteCount < Int(highWaterMark) ? .flowing : saturate() }
@@ -95,13 +94,13 @@ extension Connection {
         core.isInCallback && queuedByteCount == 0 && WriteBatch.fits(count)
     }
 
-    /// What a write answers whose bytes are in the batch.
+    /// What a write returns when its bytes are in the batch.
     fileprivate func batched(_ count: Int) -> WriteStatus {
         acceptedByteCount &+= UInt64(count)
         return core.batch.count(of: self) < Int(highWaterMark) ? .flowing : saturate()
     }
 
-    /// What a write answers whose bytes the engine has.
+    /// What a write returns when the engine has its bytes.
     private var handedOverStatus: WriteStatus {
         guard output == .open else { return .closed }
         return queuedByteCount < Int(highWaterMark) ? .flowing : saturate()
@@ -152,8 +151,8 @@ extension Connection {
         core.putOff(.connection(self))
     }
 
-    /// What a flush owed: never delivered inside the user's own call, and never twice in one turn, since a
-    /// fast peer and an eager `onDrain` would otherwise keep a turn from ending.
+    /// Delivers what a flush owed: never inside the user's own call, and never twice in one turn. A fast peer and an
+    /// eager `onDrain` would otherwise keep a turn from ending.
     func deliverDeferred() {
         watch.remove(.putOff)
         if watch.contains(.opened) {
@@ -169,7 +168,7 @@ extension Connection {
         // Before `onOpen` nothing is told; `opened` looks again.
         guard lifecycle != .closed, lifecycle != .connecting else { return }
         if watch.contains(.completions) { deliverCompletions(upTo: bytesWritten, .sent) }
-        // Also after `end()`: whoever paused until the queue is short would never read the peer's FIN.
+        // Also after `end()`: a user who paused until the queue is short would never read the peer's FIN.
         guard watch.contains(.saturated), output != .closed else { return }
         guard bufferedByteCount <= sharedOptions.value.lowWaterMark else { return }
         watch.remove(.saturated)
@@ -177,7 +176,7 @@ extension Connection {
         if let onDrain = drainCallback { core.perform(.drain) { onDrain(self) } }
     }
 
-    /// A long write is one step to the engine, told when it is done: how far it is shows only in the driver.
+    /// Asks the driver how far a long write is: an engine may tell of it only when it is done.
     func noteProgress() {
         guard queuedByteCount > 0 else { return }
         let queued = driver.queuedByteCount
@@ -186,7 +185,7 @@ extension Connection {
         if watch.contains(.timeouts) { lastWriteAt = core.milliseconds }
     }
 
-    /// The engine calls this when its queue has become shorter.
+    /// What `StreamDriver.queueShrank` does.
     func queueShrank(to queued: Int) {
         setQueuedByteCount(queued)
         if watch.contains(.timeouts) { lastWriteAt = core.milliseconds }
@@ -194,7 +193,7 @@ extension Connection {
         closeIfFlushed()
     }
 
-    /// The engine calls this when bytes of its queue could not be sent; `send` answers with its own failures.
+    /// What `StreamDriver.queueFailed` does.
     func queueFailed(_ error: IOError, unsent: Int?) {
         // Some of the queue may have left since the engine last told.
         unsentByteCount += UInt64(min(unsent ?? queuedByteCount, queuedByteCount))
@@ -203,10 +202,8 @@ extension Connection {
     }
 }
 
-/// What ``Connection/write(_:)-(Span<UInt8>)`` does; `writeSlowly` is the way of what does not fit here.
-///
-/// A function for the reason given at `received`, and with the parameters of `onData`: a callback that answers
-/// with what it got passes them on as they are.
+/// What ``Connection/write(_:)-(Span<UInt8>)`` does; `writeSlowly` does what does not fit here. A function: swift.md 6.
+/// It has the parameters of `onData`, so an echo passes them on as they are.
 @usableFromInline
 func writeFast(_ connection: Connection, _ bytes: Span<UInt8>) -> WriteStatus {
     connection.core.assertThread("Connection.write")
@@ -220,7 +217,7 @@ func writeFast(_ connection: Connection, _ bytes: Span<UInt8>) -> WriteStatus {
     return Int32(truncatingIfNeeded: batched) < connection.highWaterMark ? .flowing : connection.saturate()
 }
 
-/// Not inlined: its call would have registers saved also for what needs no copy.
+/// Not inlined: swift.md 7.
 @inline(never)
 private func writeCopied(_ connection: Connection, _ bytes: Span<UInt8>) -> WriteStatus {
     guard connection.core.isInCallback, connection.core.batch.append(bytes, of: connection) else {
@@ -229,7 +226,7 @@ private func writeCopied(_ connection: Connection, _ bytes: Span<UInt8>) -> Writ
     return connection.batched(bytes.count)
 }
 
-/// Not inlined: its registers would be saved for every message.
+/// Not inlined: swift.md 7.
 @inline(never)
 private func writeSlowly(_ connection: Connection, _ bytes: Span<UInt8>) -> WriteStatus {
     connection.writeSlowly(bytes)

@@ -7,13 +7,13 @@
 @safe public final class Connection {
     // MARK: Callbacks
 
-    /// Sets a callback in the place of `old`. A closed connection takes none: it would never run, and never be released
-    /// if it captured the connection.
+    /// Sets a callback in the place of `old`. A closed connection keeps none: it would never be called, and never be
+    /// released if it captured the connection.
     private func replace<Callback>(_ old: Callback, _ set: () -> Void) {
         if lifecycle != .closed { letGo(of: old, after: set) }
     }
 
-    /// Bytes from the peer, never none of them, in order, however the peer had cut them.
+    /// Bytes from the peer: at least one, in order, however the peer had cut them.
     ///
     /// The span is the loop's read buffer, lent for the call. Without this callback, bytes are read and dropped.
     /// `nil` while lines, messages or frames are told in its place.
@@ -55,8 +55,8 @@
         set { replace(onEnd) { needRare().onEnd = newValue } }
     }
 
-    /// After a write answered ``WriteStatus/saturated``: the queue has fallen to the low water mark. Runs once
-    /// for each time the high water mark was reached, also after ``end()``, but not after ``close()``.
+    /// The queue has fallen to the low water mark, after a write returned ``WriteStatus/saturated``. Runs once for each
+    /// time the high water mark was reached, also after ``end()``, but not after ``close()``.
     public var onDrain: ((Connection) -> Void)? {
         get { drainCallback }
         set { replace(onDrain) { drainCallback = newValue } }
@@ -104,17 +104,16 @@
 
     // MARK: State
 
-    // Small ones stand together so that no gap is left between them: an instance is 216 bytes, the most that
-    // glibc's malloc puts into a block of 224. One word more, and each idle connection costs 16 bytes more.
+    // The order counts (swift.md 11): an instance is 216 bytes, the most that glibc's malloc puts into a block of 224.
+    // What each message touches is unchecked (swift.md 1).
 
-    /// `onData`, or a callback that does nothing: never nil, so that calling it asks for nothing.
+    /// `onData`, or a callback that does nothing: never `nil`, so a message makes no check.
     @safe @exclusivity(unchecked) private var dataCallback = DataCallback(body: { _, _ in })
     var closeCallback: ((Connection, CloseReason) -> Void)?
-    /// Not in `Rare`: every server that heeds `.saturated` sets it.
+    /// Not in `Rare`: every server with back-pressure sets it.
     var drainCallback: ((Connection) -> Void)?
 
-    /// Not copyable, so that calling it cannot retain and release what it captured: that would be a tenth of the
-    /// cost of a message. While it runs nobody replaces it: a new one waits in `Rare`.
+    /// Not copyable: swift.md 4. It is not replaced while it runs: a new one waits in `Rare`.
     private struct DataCallback: ~Copyable {
         let body: (Connection, Span<UInt8>) -> Void
 
@@ -128,11 +127,11 @@
     let driver: StreamDriver
     var listener: Listener?
 
-    /// The peer's address, also after it has gone; for a Unix socket's client usually unnamed, and so is that of a
-    /// host whose addresses are still tried.
+    /// The peer's address, also after the peer has gone. Usually unnamed for a client of a Unix socket. Unnamed for a
+    /// host while its addresses are tried.
     public internal(set) var remoteAddress: SocketAddress
 
-    // Changed by `move` alone, which knows what goes together (Connection+State).
+    // Only `move` changes these three. `isLegal` says what goes together.
     @safe @exclusivity(unchecked) private(set) var output = Output.open
     @safe @exclusivity(unchecked) private(set) var input = Input.flowing
     private(set) var lifecycle = Lifecycle.starting
@@ -148,10 +147,10 @@
             "a connection cannot be \(lifecycle) with its output \(output) and its input \(input)")
     }
 
-    /// What the end of a flush, of `onData` or a change of the queue has to look at; nothing of it on the fast path.
+    /// What is looked at after a flush, after `onData` and when the queue changes. Empty on the fast path.
     struct Watch: OptionSet {
         let rawValue: UInt8
-        /// A write answered `.saturated`; `onDrain` is owed.
+        /// A write returned `.saturated`; `onDrain` is owed.
         static let saturated = Watch(rawValue: 1)
         /// Completions wait.
         static let completions = Watch(rawValue: 2)
@@ -188,10 +187,10 @@
 
     /// Written bytes that were dropped: by ``reset()``, a failure or a passed time-out. Final in `onClose`.
     ///
-    /// At most so many: libuv does not tell how much of a queued write that failed had left before.
+    /// An upper bound: libuv does not tell how much of a queued write had left before it failed.
     public var bytesUnsent: UInt64 { unsentByteCount }
 
-    /// The same, to be set.
+    /// What `bytesUnsent` returns.
     var unsentByteCount: UInt64 {
         get { rare?.bytesUnsent ?? 0 }
         set { if newValue > 0 { needRare().bytesUnsent = newValue } }
@@ -240,7 +239,7 @@
         timeoutsChanged()
     }
 
-    /// The driver's queue holds so many bytes now.
+    /// The driver's queue holds `count` bytes now.
     func setQueuedByteCount(_ count: Int) {
         let old = queuedByteCount
         queuedByteCount = count
@@ -288,7 +287,7 @@ extension Connection {
         core.noteCallback(.data, since: start)
     }
 
-    /// Delivers what was kept back, and counted when it came.
+    /// Delivers what was kept back. It was counted when it came.
     func tellAgain(_ bytes: [UInt8]) {
         guard !bytes.isEmpty else { return }
         bytesRead &-= UInt64(bytes.count)
@@ -317,14 +316,14 @@ extension Connection {
     }
 
     func setDataCallback(_ body: ((Connection, Span<UInt8>) -> Void)?) {
-        // Not with `map` or `??`: passing a closure through a generic wraps it in another one.
+        // Not with `map` or `??`: swift.md 5.
         hasDataCallback = body != nil
         var callback = if let body { DataCallback(body: body) } else { DataCallback(body: { _, _ in }) }
-        // The old one dies with `callback`, when the new one stands: what it captured may set another as it goes.
+        // The old one is released with `callback`, after the new one is set: its captures may set another one then.
         swap(&dataCallback, &callback)
     }
 
-    /// The engine calls this when a read gave 0: the peer's FIN, behind all its data.
+    /// What `StreamDriver.reachedEnd` does.
     func reachedEnd() {
         if lifecycle == .readingOut { return closeDriver() }
         guard input == .flowing else { return }
@@ -342,17 +341,14 @@ extension Connection {
         }
     }
 
-    /// The engine calls this when a read failed.
+    /// What `StreamDriver.readFailed` does.
     func readFailed(_ error: IOError) {
         noteFailure(error)
         closeDriver()
     }
 }
 
-/// The engine calls this, through `StreamDriver.received`, with what one read brought.
-///
-/// A function, not a method: a method finds its object in a register that the caller has to save first (r13 on
-/// x86-64), so that a call in last place could not be a jump.
+/// What `StreamDriver.received` does. A function, not a method: swift.md 6.
 @usableFromInline package func received(_ connection: Connection, _ bytes: Span<UInt8>) {
     connection.receive(bytes)
 }

@@ -1,9 +1,9 @@
-/// What a write answers. It never blocks and never throws.
+/// What a write returns. It never blocks and never throws.
 public enum WriteStatus: Hashable, Sendable {
     /// Less than the high water mark is queued: go on.
     case flowing
     /// The high water mark is reached: the bytes are queued, but stop until `onDrain`.
     case saturated
-    /// The connection takes no more bytes; these were not sent.
+    /// Nothing can be sent any more, and these bytes were not.
     case closed
 }

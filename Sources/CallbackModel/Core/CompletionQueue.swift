@@ -2,7 +2,7 @@
 struct CompletionQueue {
     private struct Entry {
         let end: UInt64
-        /// Nothing once delivered, so that what it captured is let go at once.
+        /// `nil` once delivered, so that what it captured is let go at once.
         var body: ((WriteResult) -> Void)?
     }
 
@@ -16,7 +16,7 @@ struct CompletionQueue {
         entries.append(Entry(end: end, body: body))
     }
 
-    /// Takes back what was appended last and cannot be due yet.
+    /// Removes what was appended last and cannot be due yet.
     mutating func removeLast() {
         entries.removeLast()
     }

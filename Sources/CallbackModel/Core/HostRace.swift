@@ -12,7 +12,7 @@ final class HostRace {
     private var attempts: [Connection] = []
     private var next: EventLoop.Timer?
     private var backOff = HostRace.firstBackOff
-    /// Until it is answered.
+    /// `nil` once it is answered.
     var lookUp: EventLoop.LookUp?
 
     init(core: LoopCore, options: EventLoop.ConnectOptions) {
@@ -93,7 +93,7 @@ final class HostRace {
         winner.serve(connection)
         let host = connection.driver as? HostStream
         host?.elect(winner)
-        // Told first: the first byte may find the peer gone, and what is sent is completed after `onOpen`.
+        // Before bytes are sent: the first one may find the peer gone, and completions come after `onOpen`.
         connection.opened()
         host?.begin(for: connection)
     }
@@ -115,7 +115,7 @@ final class HostRace {
     private static let firstBackOff: Int64 = 1
     private static let longestBackOff: Int64 = 100
 
-    /// Where TCP waits, a non-blocking connect(2) of a Unix socket answers EAGAIN (unix(7)).
+    /// TCP waits for a full backlog; a non-blocking connect(2) of a Unix socket gives EAGAIN (unix(7)).
     static func isBacklogFull(_ outcome: ConnectOutcome, _ address: SocketAddress) -> Bool {
         guard case .failed(let error) = outcome else { return false }
         return error.errno == EAGAIN && address.port == nil

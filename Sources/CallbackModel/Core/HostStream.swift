@@ -1,7 +1,5 @@
-/// The driver of a connection to a host: it queues what is written until an address has answered, and then passes
-/// everything on to the driver of the attempt that did.
-///
-/// A stand-in that stays, since a connection whose driver can change would retain it for every message.
+/// The driver of a connection to a host. It queues what is written until an address has answered, and then passes
+/// everything on to the driver of that attempt. A stand-in that stays: swift.md 10.
 @safe final class HostStream: StreamDriver {
     private let core: LoopCore
     private let race: HostRace

@@ -1,7 +1,5 @@
-/// Runs `change`, which takes `old` out of its place, and lets go of `old` only then.
-///
-/// What a callback has captured may come back as it goes, and look at the very place it was in. Let go of by the
-/// assignment itself, it would find that place being written, which traps (SE-0176).
+/// Runs `change`, which removes `old` from its place, and releases `old` only then. What a callback has captured may
+/// look at that place in its `deinit`. During an assignment that would trap (SE-0176).
 func letGo<Value>(of old: Value, after change: () -> Void) {
     change()
     withExtendedLifetime(old) {}

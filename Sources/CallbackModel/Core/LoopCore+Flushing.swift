@@ -5,7 +5,7 @@ extension LoopCore {
     @inline(__always)
     func flushBatch() {
         if batch.isEmpty { return }
-        // Nearly always one connection has written, the one whose callback it was.
+        // Nearly always only the connection whose callback it was has written.
         if batch.hasMore { return flushAll() }
         let run = batch.removeSingle()
         // A span of a buffer makes no check of the count, which is positive.

@@ -35,7 +35,7 @@ extension LoopCore {
         overloadChanged()
     }
 
-    /// Too much is queued: the connections with the longest queues go.
+    /// Too much is queued: the connections with the longest queues are reset.
     private func shedLargest() {
         noteProgress()
         while queuedByteCount > maxQueuedBytes {
@@ -52,13 +52,13 @@ extension LoopCore {
         overloadChanged()
     }
 
-    /// Of long writes that an engine tells of only when they are done.
+    /// An engine tells of a long write only when it is done.
     private func noteProgress() {
         connections.forEach { $0.noteProgress() }
     }
 
-    /// Once a second of an overload: who waits, now that the shares have changed, and whose queue has not moved for too
-    /// long. Of these the longest go, until the overload is over.
+    /// Called once a second of an overload. Shares have changed, so other connections stop reading. Connections whose
+    /// queue has not moved for too long are reset, the longest queue first, until the overload is over.
     private func lookAtQueues() {
         noteProgress()
         guard overload.isOn else { return }
@@ -78,7 +78,7 @@ extension LoopCore {
 
     func tellOverload() {
         for event in overload.removeEvents() {
-            // Each may set another, or none.
+            // Each event's callback may set another one, or `nil`.
             guard let callback = overload.callback else { return }
             perform(.overload) { callback(event) }
         }

@@ -1,6 +1,6 @@
 extension LoopCore {
-    /// How many bodies of other threads run at a time: threads that ask faster than the loop runs would otherwise keep
-    /// it from its sockets and timers. 1,024 short ones take about as long as 32 reads, which one connection may have.
+    /// At most 1,024 bodies run at a time: threads that ask faster than the loop runs would otherwise keep it from its
+    /// sockets and timers. As many short ones take about as long as 32 reads, which one connection may have.
     static let wokenAtATime = 1_024
 
     /// Whether something waits that other threads have asked for.
@@ -19,7 +19,7 @@ extension LoopCore {
             left -= 1
             perform(.executed, body)
         }
-        // The wake-up for what was added while a rest ran may be the one that has just been answered.
+        // The wake-up for what was added while a rest ran may be the one that led here.
         if !woke.isEmpty || isRest && !wakes.isEmpty { wakes.wake() }
     }
 

@@ -1,16 +1,16 @@
 internal import Glibc
 
-/// What the objects of a loop share: the engine's driver, who is alive, and the work put off to the next turn.
+/// What the objects of a loop share: the engine's driver, the open objects, and the work put off to the next turn.
 ///
-/// `EventLoop` owns it, and so does every object of the loop; the objects are let go when they close, or all at
-/// once when the `EventLoop` is let go, so no cycle outlives the loop.
+/// `EventLoop` owns it, and so does each open object. All of them close when the `EventLoop` is let go, so no cycle
+/// outlives the loop.
 @safe package final class LoopCore {
     package let driver: LoopDriver
-    /// Unchecked: its methods call nobody who could come back to it.
+    /// Unchecked (swift.md 1): its methods call no user code.
     @safe @exclusivity(unchecked) var batch = WriteBatch()
     let timeouts = TimeoutQueue()
 
-    /// Whose `onData` runs; nothing while none does.
+    /// The connection whose `onData` runs; `nil` while none does.
     @safe @exclusivity(unchecked) var delivering: Unmanaged<Connection>? = nil
     /// Whether another callback runs.
     private var isPerforming = false
@@ -54,7 +54,7 @@ internal import Glibc
     /// What the engine was told of whether something keeps it running.
     private var isHeld = false
 
-    /// Open objects, kept alive here so that users need not hold them.
+    /// Kept alive here, so that users need not hold them, as are `members`.
     private(set) var connections = ConnectionList()
     private var members = LoopMembers()
 
@@ -98,7 +98,7 @@ internal import Glibc
         runningThread = Self.currentThread
         defer { state = .resting }
         repeat {
-            // Nothing else may keep the loop running for what was asked while it did not run, or in its last turn.
+            // What was asked while the loop did not run, or in its last turn, does not keep the engine running.
             if hasWoken { putOff(.wakes) }
             try driver.run(mode)
         } while mode == .untilIdle && state == .running && hasWoken
@@ -121,7 +121,7 @@ internal import Glibc
 
     /// Runs user code, then sends what it wrote. Every callback but `onData`'s fast path goes through here.
     func perform(_ kind: EventLoop.CallbackKind, _ callback: () -> Void) {
-        // Callbacks run only inside `run`; what is let go with the loop may have set one as it went.
+        // Callbacks run only inside `run`. What is let go with the loop may set one.
         guard !isShutDown else { return }
         let start = isTimed ? driver.nanoseconds : 0
         isPerforming = true
@@ -132,7 +132,7 @@ internal import Glibc
         if start != 0 { noteCallback(kind, since: start) }
     }
 
-    /// Does what `body` writes as one callback would, in as few system calls as it can.
+    /// Runs `body`, and sends what it wrote as after a callback.
     func together(_ body: () -> Void) {
         if isInCallback { return body() }
         isPerforming = true
@@ -186,7 +186,7 @@ internal import Glibc
         isTimed = true
     }
 
-    // MARK: Who is alive
+    // MARK: What is open
 
     func add(_ connection: Connection) {
         connections.insert(connection)
@@ -208,8 +208,8 @@ internal import Glibc
         if member.holdsLoop { holdIfNeeded() }
     }
 
-    /// Whether anything keeps `run` running. Asked of the model, so that all engines tell the same: libuv for one
-    /// counts what has closed until it has called back.
+    /// Whether anything keeps `run` running. The engines do not agree: libuv counts what has closed until it has called
+    /// back.
     var isAlive: Bool {
         hasWoken || mustHold || members.keepLoop
     }
@@ -219,17 +219,17 @@ internal import Glibc
             || lookUps.isBusy
     }
 
-    /// A connection that waits for nothing, being paused, is still open, and so the loop must not end.
+    /// The engine sees no reason to go on in a paused connection, and the loop must not end.
     func holdIfNeeded() {
         let mustHold = mustHold
-        // While it shuts down, an engine gives back what this call would reach for.
+        // While it shuts down, an engine gives back what this call would use.
         guard mustHold != isHeld, !isShutDown else { return }
         isHeld = mustHold
         driver.hold(mustHold)
     }
 
-    /// Throws EEXIST for a descriptor that an object of this loop owns: the second to close it would close another's,
-    /// once the kernel has handed out the number again.
+    /// Throws EEXIST for a descriptor that an object of this loop owns. Both would close it, the second one after the
+    /// kernel has given the number to another object.
     func refuseOwned(_ descriptor: Int32) throws(IOError) {
         var isOwned = members.own(descriptor)
         connections.forEach { if $0.driver.descriptor == descriptor { isOwned = true } }

@@ -1,9 +1,6 @@
-/// Traps unless `isTrue`, with a sentence on standard error, in a release build too.
-///
-/// `precondition` drops its sentence when the optimiser runs, and users run what the optimiser made. A mistake of the
-/// caller, or a broken rule inside an engine, is told here or in `trap`, and nowhere else.
-///
-/// The sentence names the value. It is made only when it is needed, so that a check costs one branch.
+/// Traps unless `isTrue`, with a sentence on standard error, in a release build too: `precondition` drops its sentence
+/// there. For a mistake of the caller, or of an engine. The sentence names the value, and is made only when it is
+/// needed, so that a check costs one branch.
 @inlinable @inline(__always)
 package func require(
     _ isTrue: Bool, _ sentence: @autoclosure () -> String, file: StaticString = #fileID, line: UInt = #line
@@ -12,7 +9,7 @@ package func require(
 }
 
 /// Writes a sentence to standard error, with one write(2), and traps.
-// Not inlined: what makes the sentence would crowd the code of those that make no mistake.
+// Not inlined: swift.md 7.
 @inline(never) @usableFromInline
 package func trap(
     _ sentence: @autoclosure () -> String, file: StaticString = #fileID, line: UInt = #line

@@ -3,8 +3,8 @@ internal import Synchronization
 
 /// Runs blocking functions on threads of its own, at most `width` at a time, in the order in which they were added.
 ///
-/// A thread is made when there is work and fewer than `width` are there, and ends when nothing waits: a loop that gives
-/// no work has no thread, so that its system calls stay as cheap as those of a process with one thread.
+/// A thread is made when there is work for it, and ends when nothing waits. A loop that gives no work has no thread, so
+/// its system calls stay as cheap as those of a process with one thread.
 final class ThreadPool: Sendable {
     typealias Body = @Sendable () -> Void
 
@@ -36,7 +36,7 @@ final class ThreadPool: Sendable {
             guard state.threads.count < width else { return (state.works, Int32(0)) }
             // Inside the lock: the thread cannot end before it is in the set.
             let status = startThread(&state.threads)
-            // Another thread will come to it; without one, nobody would.
+            // Another thread will do it, if there is one.
             if status == 0 || !state.threads.isEmpty { return (state.works, Int32(0)) }
             _ = state.waiting.remove(state.works)
             return (state.works, status)
@@ -45,7 +45,7 @@ final class ThreadPool: Sendable {
         return id
     }
 
-    /// Takes back what no thread has begun; otherwise returns false.
+    /// Removes what no thread has begun; otherwise returns false.
     func withdraw(_ id: UInt64) -> Bool {
         let body = state.withLock { $0.waiting.remove(id) }
         // Let go of outside the lock: what it captured may ask for something as it goes.
@@ -61,7 +61,7 @@ final class ThreadPool: Sendable {
         }
     }
 
-    /// Drops what no thread has begun. With `waits`, returns when what was begun has ended: nothing can stop it.
+    /// Drops what no thread has begun. With `waits`, returns when the rest has ended: nothing can stop it.
     func close(waits: Bool) {
         dropWaiting()
         let threads = state.withLock { state in
@@ -124,11 +124,11 @@ final class ThreadPool: Sendable {
     }
 }
 
-/// What waits for a thread: first in, first out, and each can be taken back.
+/// What waits for a thread: first in, first out, and each can be removed.
 struct WaitingWork {
-    /// In order; those that are in `bodies` no more were taken back.
+    /// In order; those that are not in `bodies` any more were removed.
     private var ids: [UInt64] = []
-    /// How many at the front were taken; removed when they are half, so that each costs constant time.
+    /// How many at the front are over; removed when they are half, so that each costs constant time.
     private var taken = 0
     private var bodies: [UInt64: ThreadPool.Body] = [:]
 

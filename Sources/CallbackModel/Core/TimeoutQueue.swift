@@ -1,8 +1,6 @@
-/// The time-outs of all connections of a loop: one entry per connection with a time-out, one timer for all.
-///
-/// A binary heap by deadline. Activity does not touch it: a connection only notes when it last read and wrote.
-/// When its entry comes up, the true deadline is computed, and the entry goes back if it lies ahead. So a
-/// message costs no heap operation, and a connection at rest costs 16 bytes here.
+/// The time-outs of all connections of a loop: a binary heap by deadline, and one timer. A connection with a time-out
+/// costs 16 bytes. A message does not touch the heap: the true deadline is computed when an entry's deadline has come,
+/// and the entry goes back if it lies ahead.
 final class TimeoutQueue {
     @safe private struct Entry {
         var deadline: UInt64
@@ -15,7 +13,7 @@ final class TimeoutQueue {
     /// When the alarm rings; `UInt64.max` while it does not, 0 while it is ringing.
     private var alarmDeadline = UInt64.max
 
-    /// A time in which the loop looked at nothing: a callback took long, or the process was stopped.
+    /// A time in which the loop did not look: a callback took long, or the process was stopped.
     struct Stall {
         /// When the loop looked again, in milliseconds of its clock.
         var end: UInt64 = 0
@@ -24,13 +22,13 @@ final class TimeoutQueue {
 
         /// 10 ms: ordinary turns are late by less.
         static let leastLateness: UInt64 = 10
-        /// Only the end of a stall is seen, behind the first missed deadline. It counts as a tenth of the whole: so a
-        /// loop that is late by a tenth of a time-out gives all of it again, and one that is often a little late gives
+        /// Only the end of a stall is seen, behind the first missed deadline. It counts as a tenth of the stall: a loop
+        /// that is late by a tenth of a time-out gives all of it again, and a loop that is often late by little gives
         /// little.
         static let parts: UInt64 = 10
     }
 
-    /// The last one that an alarm has shown. Measured there, so that it costs a turn nothing.
+    /// The last one that an alarm has shown. Measured there, so that a turn pays nothing.
     private(set) var lastStall = Stall()
 
     /// Sets or moves the deadline of `connection`, in milliseconds of the loop's clock.
@@ -86,8 +84,7 @@ final class TimeoutQueue {
         if now >= alarmDeadline, now - alarmDeadline >= Stall.leastLateness {
             lastStall = Stall(end: now, lateness: now - alarmDeadline)
         }
-        // Set for one that is due and not looked at yet, it would ring late once more, and tell of a stall that was
-        // none.
+        // An alarm for an entry that is due and not looked at yet would ring late, and show a stall that was none.
         alarmDeadline = 0
         while let first = heap.first, first.deadline <= now {
             // Held for the call: a time-out that closes the connection may let go of the loop's reference.

@@ -1,10 +1,9 @@
 internal import Glibc
 internal import Synchronization
 
-/// What other threads want done on a loop: a list without a lock, the newest body first, that the loop takes whole.
-///
-/// A thread that is stopped while it adds a body holds up no other. The thread that makes the list non-empty wakes the
-/// loop, outside of any lock, so one wake-up serves all that is added before the loop looks.
+/// What other threads want done on a loop: a list without a lock, the newest body first, that the loop removes whole.
+/// The thread that makes the list non-empty wakes the loop, so one wake-up serves all that is added before the loop
+/// looks. A thread that is stopped while it adds a body holds up no other.
 @safe final class WakeQueue: Sendable {
     typealias Body = @Sendable () -> Void
     typealias Node = UnsafeMutablePointer<Waiting>
@@ -87,7 +86,7 @@ internal import Synchronization
         if list != Self.closed { wake() }
     }
 
-    /// Takes all that waits, in the order in which it was added.
+    /// Removes all that waits, in the order in which it was added.
     func removeAll() -> WakeBatch {
         guard !isEmpty else { return WakeBatch() }
         return WakeBatch(newest: newest.exchange(Self.empty, ordering: .acquiring))
@@ -142,7 +141,7 @@ internal import Synchronization
 
     var isEmpty: Bool { unsafe oldest == nil }
 
-    /// Takes the oldest body out.
+    /// Removes the oldest body.
     mutating func next() -> WakeQueue.Body? {
         guard let node = unsafe oldest else { return nil }
         let waiting = unsafe node.move()

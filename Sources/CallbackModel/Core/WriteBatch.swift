@@ -2,21 +2,17 @@ internal import Glibc
 
 /// The bytes that callbacks have written and no system call has carried yet: one buffer for the whole loop.
 ///
-/// Small writes of one callback are laid behind each other and leave in one `send` when the callback returns (contract
-/// clause 7). A connection's bytes are one run. The run that was last written to is open; those of other connections
-/// are parked. If a run cannot grow where it is, it is moved to the end of the buffer, so that it stays one. A run that
-/// others have overtaken gets as much again to grow in: connections that are written to in turn move theirs a few
-/// times, not each time.
+/// A connection's bytes are one run, which leaves in one `send` when the callback returns (contract clause 7).
 ///
-/// What a callback passes on as it got it is not even copied: the run is then the part of the loop's read buffer where
-/// the bytes are, which stay there until the callback has returned. Nor is a large array that is all its connection has
-/// written, which is kept instead.
+///     | run A | spare of A | run B | room |   A is parked, B current: the one that was written to last
+///     | run A | spare of A | run B |          B grows into the room behind it
+///     | (gap)              | run B | run A | spare | room |   A does not fit: it moves, with as much again to grow in
+///     | read buffer: ... | run C | ... |      bytes that a callback passes on as it got them: not copied
+///     | array |                               a large array, all that its connection has written: kept, not copied
 ///
-/// It sends nothing itself: `LoopCore` takes the runs out and hands them over. A struct in it, not a class: a message
-/// would otherwise touch a retain count twice.
+/// It sends nothing itself: `LoopCore` removes the runs and hands them over. A struct: swift.md 9.
 @safe struct WriteBatch {
-    /// 64 KiB: four of the largest pieces that belong here. What one read brought and is passed on as it is needs no
-    /// room.
+    /// 64 KiB: four of the largest pieces that belong here.
     static let capacity = 64 * 1024
 
     /// Larger pieces go straight to the kernel: copying 16 KiB costs about what the saved system call does.
@@ -28,7 +24,7 @@ internal import Glibc
         UInt(bitPattern: count &- 1) < UInt(largestPiece)
     }
 
-    // Allocated here, given back in `deallocate`; every write goes to what `reserve` has taken from `room`.
+    // Allocated here, given back in `deallocate`; every write goes to what `reserve` has set aside.
     private let base = UnsafeMutablePointer<UInt8>.allocate(capacity: WriteBatch.capacity)
     private var used = 0
 
@@ -38,17 +34,15 @@ internal import Glibc
 
     /// Bytes of one connection that lie behind each other, never none.
     @safe struct Run {
-        /// The loop owns it until its `onClose`, which never comes before the end of the callback; so no retain is
-        /// needed.
+        /// The loop owns it until its `onClose`, which comes after the callback: no retain is needed.
         let owner: Unmanaged<Connection>
         let start: UnsafePointer<UInt8>
         let count: Int
-        /// Bytes of the buffer behind it that are its own to grow in.
+        /// Bytes of the buffer behind it that it may grow in.
         let spare: Int
     }
 
-    // The open run, in four variables, which are less to store for a message than an optional `Run`. Without an owner
-    // there is none, and none is parked either.
+    // The current run, in four variables: swift.md 12. Without an owner there is none, and none is parked either.
     private var owner: Unmanaged<Connection>? = nil
     private var start: UnsafePointer<UInt8>
     private var count = 0
@@ -61,7 +55,7 @@ internal import Glibc
     /// The array of which runs consist that begin where its bytes do; empty if there is none.
     private(set) var kept: [UInt8] = []
 
-    /// Whether the open run is not all that a flush has to look at.
+    /// Whether a flush has more to look at than the current run.
     private(set) var hasMore = false
 
     init() {
@@ -85,17 +79,14 @@ internal import Glibc
         lentCount = bytes.count
     }
 
-    /// No longer takes bytes for lent ones: where they were there may be others.
+    /// The read buffer may hold other bytes from now on.
     @inline(__always)
     mutating func endLending() {
         lentCount = 0
     }
 
-    /// Begins the run of `connection` with `bytes`, as many as `fits` says, or goes on with it, if they are lent ones
-    /// and no others are between. Answers how many bytes the run has then; 0 if it is not so simple.
-    ///
-    /// Small on purpose: it is inlined into `write`, and every call that it might make would cost each message
-    /// the saving of registers.
+    /// Adds lent bytes that follow each other in the read buffer, and returns how many bytes the run has then. Returns
+    /// 0 for any others. Makes no call: it is inlined into `write` (swift.md 7).
     @inline(__always)
     mutating func appendLent(_ bytes: Span<UInt8>, of connection: Connection) -> Int {
         let address = unsafe bytes.withUnsafeBufferPointer { unsafe $0.baseAddress.unsafelyUnwrapped }
@@ -112,7 +103,7 @@ internal import Glibc
         return count
     }
 
-    /// Also false for an address before them. Bytes that begin in them are all of them.
+    /// Also false for an address before them. Bytes that begin among lent ones are all lent.
     @inline(__always)
     private func isLent(_ address: UnsafePointer<UInt8>) -> Bool {
         unsafe UInt(bitPattern: address - lent) < UInt(bitPattern: lentCount)
@@ -120,8 +111,8 @@ internal import Glibc
 
     // MARK: Growing
 
-    /// Adds `bytes`, as many as `fits` says, behind what `connection` has here; false if they find no room before a
-    /// flush of all.
+    /// Adds `bytes`, as many as `fits` allows, behind what `connection` has here; false if there is no room before a
+    /// flush.
     mutating func append(_ bytes: Span<UInt8>, of connection: Connection) -> Bool {
         let address = unsafe bytes.withUnsafeBufferPointer { unsafe $0.baseAddress.unsafelyUnwrapped }
         if makeCurrent(connection) {
@@ -143,7 +134,7 @@ internal import Glibc
     /// Begins a run that is `array` itself, if `connection` has none here and no other array is kept.
     mutating func keep(_ array: [UInt8], of connection: Connection) -> Bool {
         guard !isCurrent(connection), connection.batchIndex < 0 else { return false }
-        // It stays where it is for as long as it is kept: who writes to another reference of it gets a copy.
+        // It stays where it is while it is kept: a write to another reference of it makes a copy.
         let address = unsafe array.withUnsafeBufferPointer { unsafe $0.baseAddress.unsafelyUnwrapped }
         guard unsafe kept.isEmpty || isKept(address) else { return false }
         kept = array
@@ -159,7 +150,7 @@ internal import Glibc
     /// Whether `run` is what is kept.
     func isKept(_ run: Run) -> Bool { unsafe isKept(run.start) && run.count == kept.count }
 
-    /// Opens the run of `connection`; false if it has none.
+    /// Makes the run of `connection` current; false if it has none.
     private mutating func makeCurrent(_ connection: Connection) -> Bool {
         if isCurrent(connection) { return true }
         guard let run = removeParked(of: connection) else { return false }
@@ -185,7 +176,7 @@ internal import Glibc
         unsafe setCurrent(Run(owner: .passUnretained(connection), start: address, count: count, spare: 0))
     }
 
-    /// Gives the open run so many bytes to grow in; moves it there, unless it is the last in the buffer.
+    /// Gives the current run `size` bytes to grow in; moves it, unless it is the last in the buffer.
     private mutating func makeRoom(for size: Int) -> Bool {
         if spare >= size { return true }
         if unsafe start + count + spare == UnsafePointer(top) {
@@ -203,7 +194,7 @@ internal import Glibc
         return true
     }
 
-    /// Gives the open run, which is the last in the buffer, so many bytes more.
+    /// Gives the current run, which is the last in the buffer, `size` bytes more.
     private mutating func reserve(_ size: Int) {
         used += size
         spare += size
@@ -230,7 +221,7 @@ internal import Glibc
         return run
     }
 
-    // MARK: Taking out
+    // MARK: Removing
 
     /// How many bytes `connection` has here.
     func count(of connection: Connection) -> Int {
@@ -243,7 +234,7 @@ internal import Glibc
         @inline(__always) get { unsafe owner == nil }
     }
 
-    /// Takes out the one run that there is.
+    /// Removes the only run.
     @inline(__always)
     mutating func removeSingle() -> Run {
         assert(spare == 0)
@@ -253,7 +244,7 @@ internal import Glibc
         return run
     }
 
-    /// Takes out any run, until there is none.
+    /// Removes any run; `nil` if there is none.
     mutating func removeAny() -> Run? {
         guard let owner = unsafe owner else { return nil }
         let run = unsafe Run(owner: owner, start: start, count: count, spare: spare)
@@ -261,7 +252,7 @@ internal import Glibc
         return run
     }
 
-    /// Takes out the run of `connection`.
+    /// Removes the run of `connection`.
     mutating func remove(of connection: Connection) -> Run? {
         isCurrent(connection) ? removeAny() : removeParked(of: connection)
     }
@@ -276,8 +267,7 @@ internal import Glibc
         setCurrent(run)
     }
 
-    /// With no run left, takes the whole buffer again and lets go of what was kept. Only when all that was taken out is
-    /// handed over.
+    /// With no run left, frees the whole buffer and what was kept. Only when all removed runs are handed over.
     mutating func tidy() {
         guard isEmpty else { return }
         used = 0

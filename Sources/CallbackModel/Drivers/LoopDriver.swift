@@ -2,8 +2,7 @@
 // makes it happen with system calls. Each driver has two parts: what the model asks, which an engine overrides, and
 // what is told to the model, by methods that an engine calls on its own driver.
 //
-// Base classes rather than protocols: a call through an existential costs a retain and a release a message (vendor
-// notes, swift.md 2). They are open only to engines: `@_spi(Engine) import CallbackModel`.
+// Base classes, not protocols: swift.md 2. Open to engines alone, by `@_spi(Engine) import CallbackModel`: swift.md 15.
 
 /// One event loop of an engine: a kernel queue of events, a clock, and the turn that delivers them.
 @_spi(Engine)
@@ -16,14 +15,14 @@ open class LoopDriver {
 
     // MARK: Asked by the model
 
-    /// Runs turns as ``EventLoop/run(_:)`` says. Never called while it runs already.
+    /// Runs turns as ``EventLoop/run(_:)`` says. Not called while it runs.
     open func run(_ mode: EventLoop.RunMode) throws(IOError) { unimplemented() }
 
     /// Ends the run after the turn under way.
     open func stop() { unimplemented() }
 
-    /// Keeps the loop running while `isHeld`: a listener or a connection is open, also if it waits for nothing,
-    /// a timer is due in the next turn, or other threads work for the loop.
+    /// Keeps the loop running while `isHeld`: a listener or a connection is open, also if it waits for no event, a
+    /// timer is due in the next turn, or other threads work for the loop.
     open func hold(_ isHeld: Bool) { unimplemented() }
 
     /// How many turns there were, if the options asked for metrics.
@@ -50,7 +49,7 @@ open class LoopDriver {
         on address: SocketAddress, options: Listener.Options
     ) throws(IOError) -> ListenerDriver { unimplemented() }
 
-    /// A listening socket that somebody else has bound and that is now the driver's, unless this throws.
+    /// A listening socket that other code has bound. It is the driver's now, unless this throws.
     open func adoptListener(
         _ descriptor: Int32, options: Listener.Options
     ) throws(IOError) -> ListenerDriver { unimplemented() }
@@ -60,8 +59,8 @@ open class LoopDriver {
         for address: SocketAddress, from local: SocketAddress?, options: Connection.Options
     ) throws(IOError) -> StreamDriver { unimplemented() }
 
-    /// A stream socket that somebody else has connected and that is now the driver's, unless this throws; and
-    /// its peer's address.
+    /// A stream socket that other code has connected, and its peer's address. It is the driver's now, unless this
+    /// throws.
     open func adoptStream(
         _ descriptor: Int32, options: Connection.Options
     ) throws(IOError) -> (StreamDriver, SocketAddress) { unimplemented() }

@@ -4,8 +4,8 @@
     /// For subclasses.
     public init() {}
 
-    /// Who is told. The loop owns the connection until the driver has called `closed`, so no retain is needed.
-    /// Unchecked: it is set once, before anything is told, and read for each message (vendor notes, swift.md 1).
+    /// The loop owns the connection until the driver has called `closed`: no retain is needed (swift.md 3). Unchecked
+    /// (swift.md 1): it is set before anything can be told.
     @safe @exclusivity(unchecked) @usableFromInline package final var connection: Unmanaged<Connection>? = nil
 
     final func serve(_ connection: Connection) {
@@ -17,14 +17,13 @@
     /// The descriptor, for logs; -1 once it is closed.
     open var descriptor: Int32 { unimplemented() }
 
-    /// This end's address; nothing once the descriptor is closed.
+    /// This end's address; `nil` once the descriptor is closed.
     open var localAddress: SocketAddress? { unimplemented() }
 
     /// Begins to connect. Bytes are queued until the connection is open.
     open func connect(to address: SocketAddress) -> ConnectOutcome { unimplemented() }
 
-    /// Why the connection is no more, if it is: a positive errno. For connections that do not read, to which the
-    /// kernel tells nothing.
+    /// A positive errno if the connection has failed, else `nil`. For connections that do not read: no event tells it.
     open var loss: Int32? { unimplemented() }
 
     /// Whether a read would find something now: bytes, the end or an error. One system call, made only when a
@@ -38,7 +37,7 @@
     /// made only when a passed time-out closes the connection.
     open var hasUnacknowledged: Bool { unimplemented() }
 
-    /// What the kernel knows of the bytes that it has taken; `nil` if it tells nothing.
+    /// What the kernel knows of the bytes that it has taken; `nil` if it does not tell.
     open var sendProgress: SendProgress? { unimplemented() }
 
     /// Sends what the kernel takes at once, unless something is queued before it, and queues a copy of the rest.
@@ -53,23 +52,23 @@
     /// How many bytes wait in the queue.
     open var queuedByteCount: Int { unimplemented() }
 
-    /// Delivers data from now on: `Connection.received`, at last `reachedEnd` or `readFailed`.
+    /// Delivers data from now on: `received`, at last `reachedEnd` or `readFailed`.
     open func startReading() { unimplemented() }
 
     /// Delivers no more, also when called from inside `received`.
     open func stopReading() { unimplemented() }
 
-    /// Sends FIN when the queue is empty, then calls `Connection.outputEnded`.
+    /// Sends FIN when the queue is empty, then calls `outputEnded`.
     open func finish() { unimplemented() }
 
-    /// Drops the queue and closes the descriptor now; `Connection.driverClosed` follows in a later callback.
+    /// Drops the queue and closes the descriptor now; `closed` follows in a later callback.
     ///
     /// With `resetting` the peer gets RST in place of FIN (SO_LINGER with zero, socket(7)).
     open func close(resetting: Bool) { unimplemented() }
 
     // MARK: Told to the model
 
-    /// Tells the connection. A driver that no connection was ever made for has nobody to tell.
+    /// Tells the connection, if one was made for this driver.
     @inline(__always)
     private final func tell(_ body: (Connection) -> Void) {
         unsafe connection?._withUnsafeGuaranteedRef {
@@ -80,7 +79,7 @@
 
     /// The connection that `connect` began is open.
     package final func opened() {
-        // An attempt that wins its race is let go in this call (`Connection.surrenderDriver`).
+        // An attempt that wins its race is let go in this call (`Connection.surrenderDriver`; swift.md 13).
         guard let connection = unsafe connection?.takeUnretainedValue() else { return }
         connection.core.noteEvent()
         withExtendedLifetime(connection) { connection.opened() }
@@ -89,9 +88,9 @@
     /// The connection that `connect` began has failed.
     package final func connectFailed(_ error: IOError) { tell { $0.connectFailed(error) } }
 
-    /// What one read brought: never nothing, in the loop's buffer.
+    /// What one read brought, at least one byte, in the loop's buffer.
     @inlinable package final func received(_ bytes: Span<UInt8>) {
-        // Only a connection starts the reading, so there is one: a check would be made for each message.
+        // Only a connection starts the reading, so there is one.
         unsafe connection.unsafelyUnwrapped._withUnsafeGuaranteedRef { CallbackModel.received($0, bytes) }
     }
 
@@ -104,7 +103,7 @@
     /// The queue has become shorter.
     package final func queueShrank(to queued: Int) { tell { $0.queueShrank(to: queued) } }
 
-    /// Bytes of the queue could not be sent, so many of them if that is known; `send` returns its own failures.
+    /// `unsent` bytes of the queue could not be sent; `nil` if the number is not known. `send` returns its failures.
     package final func queueFailed(_ error: IOError, unsent: Int? = nil) {
         tell { $0.queueFailed(error, unsent: unsent) }
     }
@@ -114,8 +113,7 @@
 
     /// The descriptor is closed and its memory given back.
     package final func closed() {
-        // The loop lets go of the connection in this call and may be its last owner: with no reference of our own,
-        // it would be gone before its last line has run.
+        // The loop, perhaps the last owner of the connection, lets go of it in this call (swift.md 13).
         guard let connection = unsafe connection?.takeUnretainedValue() else { return }
         withExtendedLifetime(connection) { connection.driverClosed() }
     }

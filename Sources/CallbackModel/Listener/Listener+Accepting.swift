@@ -16,13 +16,13 @@ extension Listener {
         case stop
     }
 
-    /// Asked before each accept.
+    /// What `ListenerDriver.admission` returns.
     var admission: Admission {
         guard state.accepts else { return .stop }
         return isFull ? .refuse : .accept
     }
 
-    /// A client, connected to `stream`.
+    /// What `ListenerDriver.accepted` does.
     func accepted(_ stream: StreamDriver, remoteAddress: SocketAddress) {
         guard let onConnection = callbacks.onConnection else { return stream.close(resetting: true) }
         backOff = Self.shortestBackOff
@@ -36,14 +36,14 @@ extension Listener {
         connection.begin()
     }
 
-    /// Clients that were accepted and closed at once in this wake-up.
+    /// What `ListenerDriver.shed` does.
     func shed(_ count: Int, _ cause: Shed.Cause) {
         drain?.lastClients -= count
         guard count > 0, let onShed else { return }
         core.perform(.shed) { onShed(self, Shed(count: count, cause: cause)) }
     }
 
-    /// Accepting failed, and would fail again at once.
+    /// What `ListenerDriver.acceptFailed` does.
     func acceptFailed(_ error: IOError, isDescriptorLimit: Bool = false) {
         // While it drains there is no later to try again.
         if state == .acceptingLast { close() }
@@ -58,7 +58,7 @@ extension Listener {
         if let onError { core.perform(.error) { onError(self, error) } }
     }
 
-    /// Before the connection's `onClose`.
+    /// A connection closes; its `onClose` has not run yet.
     func countClose(_ reason: CloseReason, wasReset: Bool) {
         connectionCount -= 1
         if state == .full, !isFull { enter(.accepting) }

@@ -1,11 +1,10 @@
 extension Listener {
     /// What a drain does at its deadline to the connections that are still open.
     public enum Forcing: Hashable, Sendable {
-        /// Resets them. Only they know whether the last answer was whole, so none of their peers can take a part for
-        /// it.
+        /// Resets them. Their last answer may not be whole, and a peer cannot take a part for the whole then.
         case reset
-        /// Sends FIN to those that are owed nothing: no byte is queued, and no pipe still brings any. The others are
-        /// reset. It suits protocols whose messages tell where they end.
+        /// Sends FIN to those for which no byte is queued and no pipe brings any. The others are reset. It suits
+        /// protocols whose messages tell where they end.
         case close
     }
 
@@ -16,8 +15,8 @@ extension Listener {
     /// the deadline: they have connected, and the kernel would reset them. Then the socket closes, at the latest when
     /// as many were accepted as the backlog holds.
     ///
-    /// A connection that no longer matters to its user should be ended by the user; draining only waits. A
-    /// second drain replaces the deadline and the callback of the first, which is not called.
+    /// Draining only waits: the user ends connections that are no longer needed. A second drain replaces the deadline
+    /// and the callback of the first, which is not called.
     ///
     /// - Precondition: `limit` is not negative.
     public func drain(
@@ -25,7 +24,7 @@ extension Listener {
     ) {
         require(limit >= .zero, "a listener cannot drain within \(limit): the time is negative")
         core.assertThread("Listener.drain")
-        // Without its loop nothing would end the drain, and it holds the listener until then.
+        // A drain holds the listener until it ends, and without its loop it would never end.
         guard !core.isShutDown else { return }
         let deadline = EventLoop.Timer(core: core, interval: nil, isInternal: true) { _ in self.endDrain() }
         drain?.deadline.cancel()
@@ -36,7 +35,7 @@ extension Listener {
         }
         core.add(self)
         if isOpen { acceptLast() }
-        // Already empty: still later, since no callback runs inside a call.
+        // Also if it is empty already: no callback runs inside a call.
         deadline.reschedule(after: isEmpty ? .zero : limit)
     }
 
@@ -50,19 +49,19 @@ extension Listener {
         let done: (DrainReport) -> Void
     }
 
-    /// Closes, or first accepts those who wait.
+    /// Closes, or first accepts the clients that wait.
     private func acceptLast() {
         guard driver.hasWaitingClients else { return close() }
         enter(isFull && options.beyondMaxConnections == .wait ? .fullWithLast : .acceptingLast)
     }
 
-    /// The engine calls this when it has accepted what it may in this wake-up.
+    /// What `ListenerDriver.wakeUpEnded` does.
     func wakeUpEnded() {
         guard let drain, state == .acceptingLast || state == .fullWithLast else { return }
         if drain.lastClients <= 0 || !driver.hasWaitingClients { close() }
     }
 
-    /// Whether no connection is open, and none comes any more.
+    /// Whether no connection is open, and none will be.
     private var isEmpty: Bool {
         connectionCount == 0 && (state == .closing || state == .closed)
     }
@@ -90,10 +89,10 @@ public struct DrainReport: Hashable, Sendable {
     /// How many closed for which reason; errors are counted without their addresses.
     public private(set) var reasons: [CloseReason: Int] = [:]
 
-    /// How many had been sent everything when they closed: a passed time-out that found nothing owed counts here too.
+    /// How many had been sent everything when they closed, also by a time-out.
     public private(set) var finished = 0
 
-    /// How many this side ended before that: at the deadline, or with a reset, be it by a passed time-out, by
+    /// How many this side ended before that: at the deadline, or with a reset by a time-out, by
     /// ``Connection/reset()`` or to shed load.
     public private(set) var forced = 0
 

@@ -3,7 +3,7 @@ extension Listener {
     public struct Options: Sendable {
         /// How many clients the kernel keeps waiting, from 1; it caps the number at `somaxconn` (listen(2)).
         public var backlog = 511
-        /// At most this many connections at a time, from 1; nothing for no limit.
+        /// At most this many connections at a time, from 1; `nil` for no limit.
         public var maxConnections: Int? = nil
         /// What happens to clients beyond ``maxConnections``.
         public var beyondMaxConnections = BeyondMaxConnections.wait
@@ -15,7 +15,7 @@ extension Listener {
         public var ipv6Only = false
         /// At most this many clients are accepted before other events have their turn, from 1 to 1,024.
         public var acceptsPerWakeup = 16
-        /// The file mode of a Unix socket, such as `0o600`; nothing for what the umask leaves (unix(7)).
+        /// The file mode of a Unix socket, such as `0o600`; `nil` for what the umask leaves (unix(7)).
         public var unixMode: UInt32? = nil
         /// Removes the socket file when the listener closes, and one that no live server owns before it binds.
         public var unixCleanUp = true

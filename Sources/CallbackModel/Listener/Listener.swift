@@ -33,7 +33,7 @@ public final class Listener {
 
     private(set) var callbacks: Callbacks
 
-    /// A closed listener takes no callback, as with a connection.
+    /// A closed listener keeps no callback, as with a connection.
     private func change(_ change: (inout Callbacks) -> Void) {
         if state != .closed { letGo(of: callbacks) { change(&callbacks) } }
     }
@@ -63,7 +63,7 @@ public final class Listener {
         case full
         /// A drain has begun, and clients wait that came before it.
         case acceptingLast
-        /// So they do, and `maxConnections` are open.
+        /// As `acceptingLast`, and `maxConnections` are open.
         case fullWithLast
         /// By ``close()``; `onClose` follows.
         case closing
@@ -150,7 +150,7 @@ public final class Listener {
         letGoIfDone()
     }
 
-    /// Closed and drained, it is no longer the loop's: which until then has to let go of what the drain will call.
+    /// Leaves the loop once it is closed and drained. Until then the loop has to let go of the drain's callback.
     func letGoIfDone() {
         if state == .closed, drain == nil { core.remove(self) }
     }

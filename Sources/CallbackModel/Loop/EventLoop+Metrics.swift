@@ -55,13 +55,13 @@ extension EventLoop {
         public let callbacks: UInt64
         /// How long the loop has waited for events.
         public let timeAsleep: Duration
-        /// The callback that ran for longest so far; nothing before the first.
+        /// The callback that ran for longest so far; `nil` before the first.
         public let longestCallback: CallbackTime?
     }
 
     /// The figures so far; zeros unless ``Options/collectsMetrics`` is set.
     public var metrics: Metrics {
-        // What is measured for the warning alone is nobody's to see.
+        // Callbacks may be measured for the warning alone.
         guard core.collectsMetrics else {
             return Metrics(turns: 0, events: 0, callbacks: 0, timeAsleep: .zero, longestCallback: nil)
         }
@@ -72,7 +72,8 @@ extension EventLoop {
             longestCallback: counts.longestCallback)
     }
 
-    /// Calls `body` after each callback that has run for `threshold` or longer: while it ran, nobody else was served.
+    /// Calls `body` after each callback that has run for `threshold` or longer: no other connection was served
+    /// meanwhile.
     ///
     /// `body` runs inside the loop, right after the callback that it is told about, and is not measured itself. It
     /// costs each callback two looks at the clock. A second call replaces the first.
@@ -84,7 +85,7 @@ extension EventLoop {
     }
 }
 
-/// What `LoopCore` counts, if anybody asked for it.
+/// What `LoopCore` counts if metrics or a warning were asked for.
 struct LoopCounts {
     var events: UInt64 = 0
     var callbacks: UInt64 = 0

@@ -5,27 +5,30 @@ extension EventLoop {
         /// callback.
         public var collectsMetrics = false
 
-        /// At most so many bytes are queued by all connections of the loop together, from 1 MiB; 1 GiB by default.
+        /// How many bytes all connections of the loop together may have queued, from 1 MiB; 1 GiB by default.
         ///
-        /// From three quarters of it on the loop is overloaded, until half of it is left. Meanwhile a connection that
-        /// has more than its share queued is not read, since most queues grow by what is read, and neither its idle nor
-        /// its read time-out counts. The share is this limit by the number of connections that have anything queued.
-        /// All others are read as ever. A connection whose queue does not move for 10 seconds of an overload is reset,
-        /// with ``CloseReason/shed``, the longest queue first, until the overload is over. Beyond the limit the
-        /// connection with the longest queue is reset at once. ``EventLoop/onOverload`` tells.
+        /// When three quarters are reached, the loop is overloaded, until half is left. ``EventLoop/onOverload`` tells.
+        /// Meanwhile:
+        ///
+        /// - A connection's share is this limit divided by the number of connections that have bytes queued. One that
+        ///   has more is not read, since most queues grow by what is read, and its idle and read time-outs do not
+        ///   count.
+        /// - Connections whose queues do not move for 10 seconds are reset, with ``CloseReason/shed``, the longest
+        ///   queue first, until the overload is over.
+        /// - Beyond the limit, the connection with the longest queue is reset at once.
         public var maxQueuedBytes = 1 << 30
 
-        /// What one read can bring, in bytes, from 1 KiB to 16 MiB; 256 KiB by default.
+        /// How many bytes one read can bring, from 1 KiB to 16 MiB; 256 KiB by default.
         ///
-        /// The loop has one such buffer, whatever the number of connections. A message of 1 MiB takes a quarter of the
-        /// system calls that it takes with 64 KiB, which libuv suggests (libuv documentation, `uv_alloc_cb`). In one
-        /// turn a connection gets at most 32 reads, and no read after those that have brought 2 MiB.
+        /// The loop has one such buffer, whatever the number of connections. With 256 KiB, a message of 1 MiB needs a
+        /// quarter of the system calls that it needs with 64 KiB, which libuv suggests (libuv documentation,
+        /// `uv_alloc_cb`). In one turn a connection gets at most 32 reads, and no more once 2 MiB have come.
         public var readBufferSize = 256 * 1024
 
-        /// At most so many threads look up names at a time, from 1 to 64; 4 by default.
+        /// How many threads may look up names at a time, from 1 to 64; 4 by default.
         ///
         /// A look-up may take as long as the resolver waits for its name servers (resolv.conf(5): 5 s for each, twice),
-        /// and those behind it wait as long. Numeric addresses need no thread.
+        /// and look-ups behind it wait as long. Numeric addresses need no thread.
         public var lookUpThreads = 4
 
         /// The defaults above.

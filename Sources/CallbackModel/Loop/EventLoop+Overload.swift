@@ -1,13 +1,12 @@
-// What the queues of all connections may hold together, and who waits while they hold too much.
+// What happens while the queues of all connections together hold too much.
 
 extension EventLoop {
-    /// What became of an overload: the queues of the loop's connections hold too much together
-    /// (``Options/maxQueuedBytes``).
+    /// A step of an overload: the queues of the loop's connections together hold too much (``Options/maxQueuedBytes``).
     public enum OverloadEvent: Hashable, Sendable {
         /// More than three quarters of the limit is queued: connections above their share are not read.
         case began
-        /// So many connections have been reset, with ``CloseReason/shed``: the longest queues when the limit was
-        /// passed, or those that did not move for 10 seconds.
+        /// `count` connections were reset, with ``CloseReason/shed``: the longest queues when the limit was passed, or
+        /// queues that did not move for 10 seconds.
         case shed(count: Int)
         /// Half of the limit is queued or less: every connection is read again.
         case ended
@@ -15,8 +14,8 @@ extension EventLoop {
 
     /// Called when an overload begins, when connections are shed, and when it ends.
     ///
-    /// Runs in a turn of its own, after what caused it. An overload that begins and ends before that is told only if a
-    /// connection was shed for it. One that is under way when this is set is told with ``OverloadEvent/began``.
+    /// Runs in a later turn. An overload that begins and ends before that turn is told only if a connection was shed.
+    /// If the loop is overloaded when this is set, ``OverloadEvent/began`` is told.
     ///
     /// The loop owns the callback: a strong reference to the loop in it is never released.
     public var onOverload: ((OverloadEvent) -> Void)? {
@@ -37,7 +36,7 @@ struct Overload {
     var queueingCount = 0
 
     private(set) var callback: ((EventLoop.OverloadEvent) -> Void)?
-    /// What the callback knows.
+    /// What the callback was told.
     private var isToldOn = false
     private var untoldShedCount = 0
     /// Whether the next turn tells.
@@ -47,7 +46,7 @@ struct Overload {
     /// its kernel acknowledge, more often than that (`Tuning` has figures).
     static let mostLooks = 10
 
-    /// A new callback knows nothing yet.
+    /// A new callback was told of no overload yet.
     mutating func setCallback(_ callback: ((EventLoop.OverloadEvent) -> Void)?) {
         self.callback = callback
         isToldOn = false

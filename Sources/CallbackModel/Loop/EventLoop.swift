@@ -4,14 +4,14 @@
 /// loop's callbacks, or from its thread while it does not run. No callback ever runs inside a call that user
 /// code makes: what a call causes is delivered later, in the same turn or the next.
 ///
-/// A loop that is let go closes what it still holds. Its callbacks are then released without being called,
-/// since callbacks run only inside ``run(_:)``. What is open holds its callbacks, and the loop holds what is open: a
+/// A loop that is let go closes what it still holds. Its callbacks are then released without being called, since
+/// callbacks run only inside ``run(_:)``. The loop holds what is open, and what is open holds its callbacks. So a
 /// callback of an open connection, a listener, an armed timer or a signal watcher that captures the loop keeps it for
-/// ever, with its descriptors. Write `[weak loop]` or `[unowned loop]` there.
+/// ever, with its descriptors: write `[weak loop]` or `[unowned loop]` there.
 ///
 /// The first loop of a process gives SIGPIPE a handler that does nothing, process-wide, so that a peer that goes away
-/// never ends the process (signal(7), write(2) EPIPE). Programs that it starts have the default action again
-/// (execve(2)). What the process has set for SIGPIPE itself stays.
+/// never ends the process (signal(7), write(2) EPIPE). Programs that the process starts have the default action again
+/// (execve(2)). If the process has set an action for SIGPIPE itself, that stays.
 public final class EventLoop {
     package let core: LoopCore
 
@@ -38,11 +38,11 @@ public final class EventLoop {
         case noWait
     }
 
-    /// Runs callbacks until `mode` says it is enough; it can be called again.
+    /// Runs callbacks for as long as `mode` says. It can be called again.
     ///
-    /// Open listeners and connections, armed timers and signal watchers keep a loop running, the latter two
-    /// until their `unref()`. Calling it from a callback of the same loop is a programming error and traps.
-    /// Throws what the engine's wait throws, which on a healthy system is nothing.
+    /// Open listeners and connections, armed timers and signal watchers keep a loop running, the latter two until their
+    /// `unref()`. Calling it from a callback of the same loop is a programming error and traps. Throws what the
+    /// engine's wait throws, which does not happen on a healthy system.
     ///
     /// It blocks its thread until then. On the main thread it blocks the main actor, too: a `Task` of the main actor,
     /// also one that a callback begins, does not run before `run` has returned. To reach the loop from elsewhere, use
@@ -51,22 +51,22 @@ public final class EventLoop {
         try core.run(mode)
     }
 
-    /// Ends ``run(_:)`` at the end of the turn under way; outside of it, does nothing.
+    /// Ends ``run(_:)`` at the end of the current turn; outside of it, does nothing.
     public func stop() {
         core.assertThread("EventLoop.stop")
         core.stop()
     }
 
-    /// Whether anything is left that keeps ``run(_:)`` running: what other threads have asked for, an open listener or
-    /// connection, or an armed timer, a signal watcher, a look-up or work of ``offload(_:then:)`` that is not over.
+    /// Whether anything keeps ``run(_:)`` running: an open listener or connection, an armed timer, a signal watcher, a
+    /// look-up, work of ``offload(_:then:)``, or what other threads have asked for.
     ///
     /// A timer does not count while its own callback runs.
     public var isAlive: Bool {
         core.isAlive
     }
 
-    /// The monotonic clock in whole milliseconds, as this turn last read it: cheap, and the same for callbacks
-    /// of one kind in one turn. Callbacks that compute for long see it stand still.
+    /// The monotonic clock in whole milliseconds, as this turn last read it. It is cheap, and the same for callbacks
+    /// of one kind in one turn. It stands still while a callback computes.
     public var now: Instant {
         Instant(milliseconds: core.driver.cachedMilliseconds)
     }
@@ -104,14 +104,14 @@ public final class EventLoop {
 
     /// Finds the addresses of `host`, a name or a numeric address, without blocking the loop (getaddrinfo(3)).
     ///
-    /// `body` runs once, later, with the addresses in the order to try them, at least one, or with the error:
-    /// ENOENT for a name that does not exist, EAGAIN when the resolver did not answer, EMFILE or ENFILE when there was
-    /// no descriptor to ask it with, ENODEV for an IPv6 address with an unknown interface. The loop runs until then, or
-    /// until ``LookUp/cancel()``.
+    /// `body` runs once, later, with at least one address, in the order to try them, or with the error: ENOENT for a
+    /// name that does not exist, EAGAIN when the resolver did not answer, EMFILE or ENFILE when there was no descriptor
+    /// for the question, ENODEV for an IPv6 address with an unknown interface. The loop runs until then, or until
+    /// ``LookUp/cancel()``.
     ///
-    /// A numeric address is answered in the next turn and needs no thread. Names are asked for on threads of their own,
-    /// ``Options/lookUpThreads`` of them at most; what finds them busy waits. One look-up serves all who ask for the
-    /// same name at the same time.
+    /// A numeric address is told in the next turn and needs no thread. Names are looked up on at most
+    /// ``Options/lookUpThreads`` threads; a name waits while all are busy. Questions for the same name at the same time
+    /// share one look-up.
     ///
     /// A host is an IPv4 address of four decimal numbers, an IPv6 address, which may have a zone as in `fe80::1%eth0`,
     /// or a name. A name is ASCII in its final form, at most 253 bytes; each label has 1 to 63 letters, digits, `-` and

@@ -3,7 +3,7 @@ internal import Synchronization
 extension EventLoop {
     /// A question to the resolver, made by ``EventLoop/resolve(host:port:_:)``.
     ///
-    /// The loop owns it until it was answered or cancelled.
+    /// The loop owns it until the answer has come or it was cancelled.
     public final class LookUp {
         private let core: LoopCore
         private let port: UInt16
@@ -45,8 +45,8 @@ extension EventLoop {
 
         /// Withdraws the question: `body` will not run, and the loop does not wait for the answer.
         ///
-        /// A question that no thread has begun gives up its place. One that a thread has begun keeps its thread until
-        /// the resolver returns, since nothing can stop getaddrinfo(3). After the answer, this does nothing.
+        /// If a thread has begun with the question, the thread is busy until the resolver returns: getaddrinfo(3)
+        /// cannot be stopped. After the answer, this does nothing.
         public func cancel() {
             core.assertThread("LookUp.cancel")
             letGo(of: state) {
@@ -73,7 +73,7 @@ extension EventLoop {
             tell(answer)
         }
 
-        /// Tells the answer, which is the same for all who have asked, with this question's port.
+        /// Tells the answer, which others may share, with this question's port.
         func tell(_ answer: Result<[SocketAddress], IOError>) {
             let body: Body
             switch state {
@@ -88,21 +88,21 @@ extension EventLoop {
     }
 }
 
-/// The names that one loop has asked for. One look-up serves all who ask for the same name at the same time.
+/// The names that one loop has asked for. Questions for the same name at the same time share one look-up.
 final class LookUps {
-    /// One name, and who waits for its addresses.
+    /// One name, and the look-ups that wait for its addresses.
     final class Question {
         fileprivate let host: String
         fileprivate let answer = Answer()
         fileprivate var id: UInt64 = 0
-        /// In order; who has withdrawn is still in it, but not in `waiting`.
+        /// In order. Withdrawn ones are still here, but not in `waiting`.
         fileprivate var askers: [EventLoop.LookUp] = []
         fileprivate var waiting = 0
 
         fileprivate init(_ host: String) { self.host = host }
     }
 
-    /// The way of an answer from its thread to the loop.
+    /// Carries an answer from its thread to the loop.
     fileprivate final class Answer: Sendable {
         private let result = Mutex<Result<[SocketAddress], IOError>?>(nil)
 
@@ -133,7 +133,7 @@ final class LookUps {
         return question
     }
 
-    /// An answer that lies there since the loop last ran may be old.
+    /// An answer that has come before the loop looked may be old.
     private func unanswered(_ host: String) -> Question? {
         guard let question = questions[host], question.answer.get() == nil else { return nil }
         return question
@@ -147,12 +147,12 @@ final class LookUps {
         return question
     }
 
-    /// One who has asked does not wait any more.
+    /// One look-up does not wait any more.
     func withdraw(from question: Question) {
         question.waiting -= 1
         waiting -= 1
         if question.waiting == 0, pool.withdraw(question.id) { return forget(question) }
-        // Otherwise who comes and goes while the resolver hangs would be remembered until it answers.
+        // Otherwise look-ups that come and go while the resolver hangs would be remembered until it answers.
         if question.askers.count > 2 * question.waiting + 16 { question.askers.removeAll { !$0.isWaiting } }
     }
 
@@ -177,7 +177,7 @@ final class LookUps {
         }
     }
 
-    /// Waits for nothing: a thread that is still at work keeps what it needs, and finds nobody to tell.
+    /// Does not wait: a thread that is still at work keeps what it needs, and its result is dropped.
     func close() {
         pool.close(waits: false)
         let left = numbers

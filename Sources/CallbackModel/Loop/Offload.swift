@@ -3,9 +3,9 @@ internal import Synchronization
 extension EventLoop {
     /// Runs `work`, which may block, on another thread, and then `then` with its result on the loop, once.
     ///
-    /// The pool of a loop has at most 4 threads; what finds them busy waits, so work that never returns stops the rest.
-    /// A thread is made when there is work for it, and ends when there is none. The loop runs until `then` has run, and
-    /// a loop that is let go waits for work that has begun. Throws EAGAIN when no thread can be made
+    /// A loop has at most 4 threads for this. Work waits while they are busy, so work that never returns stops the
+    /// rest. A thread is made when there is work for it, and ends when there is none. The loop runs until `then` has
+    /// run, and a loop that is let go waits for work that has begun. Throws EAGAIN when no thread can be made
     /// (pthread_create(3)).
     ///
     /// - Precondition: the process is the one that has made the loop. A child of fork(2) has none of its threads.

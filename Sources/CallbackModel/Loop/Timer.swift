@@ -159,7 +159,7 @@ extension EventLoop {
             guard let interval else { return rest() }
             let now = core.driver.nanoseconds / 1_000_000
             let next = due + interval
-            // Kept waiting past one interval or more, it skips those: firing for each at once helps nobody.
+            // If it is late by an interval or more, it skips those: they would all fire at once.
             arm(deadline: next > now ? next : now + interval - (now - due) % interval)
         }
     }

@@ -8,12 +8,12 @@ extension EventLoop {
         /// Runs `body` on the loop: later, at most once, in the order of the calls of each thread. Any thread may
         /// call this, also from a callback of the loop, but no signal handler. It waits for no other thread.
         ///
-        /// Returns whether the loop has taken `body`. True is no promise that it runs: a loop that ends first, or is
-        /// never run again, lets go of what waits without a call. Whoever needs to know lets `body` itself answer.
-        /// Returns false, and lets go of `body`, once the loop is gone.
+        /// Returns whether the loop has accepted `body`: false once the loop is gone. True is no promise that it runs.
+        /// A loop that is let go first, or is never run again, releases what waits without a call. Let `body` itself
+        /// report that it has run.
         ///
-        /// What waits has no limit, and at most 1,024 bodies run in one go, then sockets and timers have their turn.
-        /// A thread that asks faster than the loop runs has to wait for answers, or memory grows.
+        /// The number of bodies that wait has no limit. At most 1,024 run in one go, then sockets and timers have their
+        /// turn. A thread that asks faster than the loop runs has to wait for reports, or memory grows.
         @discardableResult
         public func execute(_ body: @escaping @Sendable () -> Void) -> Bool {
             queue.append(body)
