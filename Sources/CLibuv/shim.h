@@ -1,7 +1,7 @@
 // The installed libuv, as Swift sees it. Vendor-notes/libuv.md says which version was tested.
 #include <uv.h>
 
-// 1.44.2 is Debian 12's; what an older one does was never looked at (Vendor-notes/libuv.md).
+// 1.44.2 is the version of Debian 12. No older one was ever tested (Vendor-notes/libuv.md).
 #if UV_VERSION_HEX < 0x012c02
 #error "CallbackServer needs libuv 1.44.2 or newer: see Vendor-notes/install-libuv.sh"
 #endif

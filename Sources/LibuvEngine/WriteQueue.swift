@@ -1,13 +1,14 @@
 internal import CLibuv
 @_spi(Engine) internal import CallbackModel
 
-/// What the kernel did not take: blocks of bytes, sent from the front and filled at the back. Those at the front are
-/// in flight, which means in libuv's hands.
+/// What the kernel did not take: blocks of bytes, sent from the front and filled at the back.
+///
+/// | finished | in flight: libuv is writing them | waiting, the last one may have room |
 ///
 /// Exists only while something is queued. libuv reads the blocks in flight until its callback, so this object
 /// lives until then, also when the stream is closed first.
 @safe final class WriteQueue {
-    /// The stream to tell. It lives as long: libuv calls back for every write before it does for the close.
+    /// The stream to tell. It lives as long as this: libuv calls back for every write before it does for the close.
     unowned let stream: LibuvStream
 
     /// 64 KiB: small pieces share blocks of this size. A larger piece has a block of its own. Behind an array, where

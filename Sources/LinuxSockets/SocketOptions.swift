@@ -3,8 +3,8 @@ internal import Glibc
 
 /// What an accepted or opened socket is given before it is used.
 ///
-/// A peer that has gone already makes some options fail with EINVAL. Failures are not reported here: the next read
-/// tells what has happened.
+/// If the peer has gone already, some options fail with EINVAL. Failures are not reported here: the next read reports
+/// what has happened.
 package func apply(_ options: Connection.Options, to descriptor: Int32, isTCP: Bool) {
     if let size = options.receiveBufferSize { set(descriptor, SOL_SOCKET, SO_RCVBUF, to: Int32(size)) }
     if let size = options.sendBufferSize { set(descriptor, SOL_SOCKET, SO_SNDBUF, to: Int32(size)) }

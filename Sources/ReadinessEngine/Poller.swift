@@ -57,15 +57,15 @@ struct EventList {
 }
 
 /// Which of the kernel's interfaces a loop waits with.
-package enum PollerKind: Sendable {
+package enum PollerKind: CaseIterable, Sendable {
     case epoll, poll, select
 }
 
 /// One kernel interface that waits for many descriptors at once, level-triggered: a descriptor that is ready is
 /// reported at each wait, until it is dealt with.
 ///
-/// The kernel always reports errors and hang-ups. A descriptor for which nothing is waited must therefore not be in the
-/// set at all, or an error would be reported at every wait, and the loop would spin.
+/// The kernel always reports errors and hang-ups. A descriptor that is waited for neither reading nor writing must
+/// therefore not be in the set, or an error would be reported at every wait, and the loop would spin.
 protocol Poller: AnyObject {
     /// The poller can wait for descriptors below this number; `nil` if for all.
     var descriptorLimit: Int32? { get }
@@ -103,7 +103,7 @@ enum AnyPoller {
         }
     }
 
-    private var poller: any Poller {
+    var poller: any Poller {
         switch self {
         case .epoll(let poller): poller
         case .poll(let poller): poller

@@ -6,7 +6,7 @@ internal import LinuxSockets
 /// The loop of the reference engines: its turn, and the drivers that it makes.
 ///
 /// Together with the file of one poller it is the engine in small. `ReadinessStream` and `ReadinessListener` say what
-/// happens to a descriptor that is ready. `SourceTable` says whose it is.
+/// happens to a descriptor that is ready. `SourceTable` knows its owner.
 @safe package final class ReadinessLoop: LoopDriver {
     let poller: AnyPoller
     // Allocated in `init` once nothing can fail without `deinit`, which gives it back.
@@ -146,7 +146,7 @@ internal import LinuxSockets
 
     private var timeToWait: Int32 {
         if !attention.isDisjoint(with: [.turnRequested, .stopped, .later]) { return 0 }
-        // Nothing keeps the loop running, so nothing is worth waiting for.
+        // No event would keep the loop running.
         if !isAlive { return 0 }
         guard let deadline = timers.firstDeadline else { return -1 }
         return milliseconds(from: Kernel.nanoseconds, until: deadline)

@@ -5,16 +5,11 @@ import Testing
 @_spi(Engine) @testable import CallbackModel
 @testable import ReadinessEngine
 
-/// The three pollers, each made anew.
-private let pollers: [(name: String, make: @Sendable () throws -> any Poller)] = [
-    ("epoll", { try EpollPoller() }), ("poll", { PollPoller() }), ("select", { SelectPoller() }),
-]
-
 @Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `A poller` {
-    @Test(arguments: pollers.indices)
-    func `reports what a descriptor was asked for, again and again`(index: Int) throws {
-        try withPoller(index) { poller in
+    @Test(arguments: PollerKind.allCases)
+    func `reports what a descriptor was asked for, again and again`(kind: PollerKind) throws {
+        try withPoller(kind) { poller in
             let pair = try SocketPair()
             let token = Token(descriptor: pair.own.descriptor, generation: 7)
             #expect(try poll(poller) == [])
@@ -31,9 +26,9 @@ struct `A poller` {
         }
     }
 
-    @Test(arguments: pollers.indices)
-    func `forgets a descriptor that leaves, whatever else is in the set`(index: Int) throws {
-        try withPoller(index) { poller in
+    @Test(arguments: PollerKind.allCases)
+    func `forgets a descriptor that leaves, whatever else is in the set`(kind: PollerKind) throws {
+        try withPoller(kind) { poller in
             let pairs = try (0..<5).map { _ in try SocketPair() }
             let tokens = pairs.map { Token(descriptor: $0.own.descriptor, generation: 1) }
             for token in tokens { try poller.change(token, from: [], to: .readable) }
@@ -51,10 +46,10 @@ struct `A poller` {
         }
     }
 
-    @Test(arguments: pollers.indices)
-    func `tells of a reset to one who asked for either direction`(index: Int) throws {
+    @Test(arguments: PollerKind.allCases)
+    func `tells of a reset to one who asked for either direction`(kind: PollerKind) throws {
         for asked in [Readiness.readable, .writable] {
-            try withPoller(index) { poller in
+            try withPoller(kind) { poller in
                 let pair = try SocketPair()
                 let token = Token(descriptor: pair.own.descriptor, generation: 1)
                 try poller.change(token, from: [], to: asked)
@@ -65,11 +60,11 @@ struct `A poller` {
         }
     }
 
-    @Test(arguments: pollers.indices)
-    func `forgets nobody when more are ready than one wait tells`(index: Int) throws {
-        try withPoller(index) { poller in
+    @Test(arguments: PollerKind.allCases)
+    func `forgets nobody when more are ready than one wait tells`(kind: PollerKind) throws {
+        try withPoller(kind) { poller in
             // Only epoll tells of no more than 256 at a time; select has room for few beside those of other tests.
-            let pairs = try (0..<(poller is EpollPoller ? 300 : 40)).map { _ in try SocketPair.unix() }
+            let pairs = try (0..<(kind == .epoll ? 300 : 40)).map { _ in try SocketPair.unix() }
             for pair in pairs {
                 try pair.peer.send("x")
                 try poller.change(Token(descriptor: pair.own.descriptor, generation: 0), from: [], to: .readable)
@@ -80,9 +75,9 @@ struct `A poller` {
         }
     }
 
-    @Test(arguments: pollers.indices)
-    func `waits for as long as it is told, and no longer`(index: Int) throws {
-        try withPoller(index) { poller in
+    @Test(arguments: PollerKind.allCases)
+    func `waits for as long as it is told, and no longer`(kind: PollerKind) throws {
+        try withPoller(kind) { poller in
             let start = ContinuousClock.now
             let count = try poller.wait(milliseconds: 30)
             #expect(count == 0)
@@ -114,8 +109,8 @@ struct `A poller` {
         #expect(pollBits(of: readiness) == Int16(bits))
     }
 
-    private func withPoller(_ index: Int, _ body: (any Poller) throws -> Void) throws {
-        let poller = try pollers[index].make()
+    private func withPoller(_ kind: PollerKind, _ body: (any Poller) throws -> Void) throws {
+        let poller = try AnyPoller(kind).poller
         defer { poller.close() }
         try body(poller)
     }

@@ -1,5 +1,5 @@
-// What Swift cannot import from the system headers: macros that take arguments, variadic calls, and calls that
-// glibc hides behind _GNU_SOURCE. One line each, no logic.
+// What Swift cannot import from the system headers: macros with arguments, variadic calls, and calls that glibc hides
+// behind _GNU_SOURCE. One line each, no logic.
 #ifndef CLINUX_H
 #define CLINUX_H
 
@@ -39,8 +39,8 @@ static inline void linux_do_nothing(int number) {
     (void)number;
 }
 
-/// Lets SIGPIPE pass if its default action would end the process; what the program has set itself stays. A handler that
-/// does nothing, not SIG_IGN: children would inherit that (execve(2)), and go on writing into a broken pipe.
+/// Replaces SIGPIPE's default action, which would end the process, and no action that the program has set itself. By a
+/// handler, since children would inherit SIG_IGN (execve(2)) and go on writing into a broken pipe.
 static inline void linux_disarm_sigpipe(void) {
     struct sigaction action;
     if (sigaction(SIGPIPE, NULL, &action) != 0 || action.sa_handler != SIG_DFL) return;
@@ -60,7 +60,7 @@ static inline void linux_set_handler(struct sigaction *action, void (*handler)(i
 struct linux_tcp_info {
     uint8_t tcpi_state;
     uint8_t tcpi_ca_state;
-    /// How often the oldest lost data was sent again without an answer.
+    /// How often the oldest lost data was sent again without an acknowledgement.
     uint8_t tcpi_retransmits;
     uint8_t other_bytes[5];
     uint32_t other_words[9];
@@ -77,8 +77,8 @@ struct linux_tcp_info {
 _Static_assert(offsetof(struct linux_tcp_info, tcpi_last_data_sent) == 44, "as in linux/tcp.h");
 _Static_assert(offsetof(struct linux_tcp_info, tcpi_bytes_acked) == 120, "as in linux/tcp.h");
 
-/// SIOCOUTQ: what of the bytes that were sent has not arrived, or, for a Unix socket, was not read. ioctl(2) is variadic,
-/// and linux/sockios.h names TIOCOUTQ so.
+/// SIOCOUTQ: how many of the sent bytes are not acknowledged or, for a Unix socket, not read. ioctl(2) is variadic, and
+/// linux/sockios.h defines SIOCOUTQ as TIOCOUTQ.
 static inline int linux_outgoing_queue(int descriptor, int *count) {
     return ioctl(descriptor, TIOCOUTQ, count);
 }
