@@ -1,5 +1,3 @@
-internal import Glibc
-
 /// What a loop owns while it is open, besides its connections: a listener, an armed timer, a signal watcher.
 protocol LoopMember: AnyObject {
     /// Whether ``EventLoop/run(_:)`` goes on because of it now.

@@ -32,7 +32,7 @@ internal import Glibc
     private var lent: UnsafePointer<UInt8>
     private var lentCount = 0
 
-    /// Bytes of one connection that lie behind each other, never none.
+    /// Bytes of one connection that lie behind each other, at least one.
     @safe struct Run {
         /// The loop owns it until its `onClose`, which comes after the callback: no retain is needed.
         let owner: Unmanaged<Connection>
