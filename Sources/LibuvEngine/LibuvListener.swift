@@ -24,7 +24,7 @@ internal import LinuxSockets
     private static let mostFailedClients = 64
 
     convenience init(loop: LibuvLoop, address: SocketAddress, options: Listener.Options) throws(IOError) {
-        let socket = try makeSocket(family: address.family, about: address)
+        let socket = try makeSocket(family: address.family.number, about: address)
         let file = try socket.listen(on: address, options)
         do throws(IOError) {
             try self.init(loop: loop, adopting: socket.number, address, options, file: file)
@@ -197,7 +197,7 @@ internal import LinuxSockets
     /// Returns false if libuv refuses the client's socket, which is then closed. It does so for a number that it
     /// watches already (EEXIST), after the program has closed a connection's descriptor itself.
     private func start(_ client: Int32, _ peer: SocketAddress) -> Bool {
-        let isUnix = address.family == AF_UNIX
+        let isUnix = address.family == .unix
         apply(options.connection, to: client, isTCP: !isUnix)
         let socket = Socket(adopting: client)
         guard let stream = try? unsafe LibuvStream(loop: loop.loop, adopting: socket, isUnix: isUnix) else {

@@ -153,8 +153,8 @@ internal import LinuxSockets
     package override func makeStream(
         for address: SocketAddress, from local: SocketAddress?, options: Connection.Options
     ) throws(IOError) -> StreamDriver {
-        let isUnix = address.family == AF_UNIX
-        let socket = try makeSocket(family: address.family, about: address)
+        let isUnix = address.family == .unix
+        let socket = try makeSocket(family: address.family.number, about: address)
         apply(options, to: socket.number, isTCP: !isUnix)
         if let local { try socket.bind(to: local) }
         return try unsafe LibuvStream(loop: loop, adopting: socket, isUnix: isUnix)
@@ -164,7 +164,7 @@ internal import LinuxSockets
         _ descriptor: Int32, options: Connection.Options
     ) throws(IOError) -> (StreamDriver, SocketAddress) {
         let peer = try adoptConnected(descriptor)
-        let isUnix = peer.family == AF_UNIX
+        let isUnix = peer.family == .unix
         apply(options, to: descriptor, isTCP: !isUnix)
         // libuv would never close a standard stream.
         let moved = aboveStandardDescriptors(descriptor)

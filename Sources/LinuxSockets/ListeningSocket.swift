@@ -31,8 +31,8 @@ extension Socket {
     }
 
     private func setOptions(for address: SocketAddress, _ options: Listener.Options) throws(IOError) {
-        if address.family == AF_UNIX { return }
-        if address.family == AF_INET6 { try set(Int32(IPPROTO_IPV6), IPV6_V6ONLY, to: options.ipv6Only ? 1 : 0) }
+        if address.family == .unix { return }
+        if address.family == .ipv6 { try set(Int32(IPPROTO_IPV6), IPV6_V6ONLY, to: options.ipv6Only ? 1 : 0) }
         if options.reuseAddress { try set(SOL_SOCKET, SO_REUSEADDR, to: 1) }
         if options.reusePort { try set(SOL_SOCKET, SO_REUSEPORT, to: 1) }
     }

@@ -25,7 +25,7 @@ internal import LinuxSockets
     }
 
     convenience init(loop: ReadinessLoop, address: SocketAddress, options: Listener.Options) throws(IOError) {
-        let socket = try loop.makeSocket(family: address.family, about: address)
+        let socket = try loop.makeSocket(family: address.family.number, about: address)
         let file = try socket.listen(on: address, options)
         do throws(IOError) {
             try self.init(loop: loop, adopting: socket.number, address, options, file: file)
@@ -176,7 +176,7 @@ internal import LinuxSockets
             closeDescriptor(client)
             return false
         }
-        apply(options.connection, to: client, isTCP: address.family != AF_UNIX)
+        apply(options.connection, to: client, isTCP: address.family != .unix)
         accepted(ReadinessStream(loop: loop, adopting: client), remoteAddress: peer)
         return true
     }

@@ -255,8 +255,8 @@ internal import LinuxSockets
     package override func makeStream(
         for address: SocketAddress, from local: SocketAddress?, options: Connection.Options
     ) throws(IOError) -> StreamDriver {
-        let socket = try makeSocket(family: address.family, about: address)
-        apply(options, to: socket.number, isTCP: address.family != AF_UNIX)
+        let socket = try makeSocket(family: address.family.number, about: address)
+        apply(options, to: socket.number, isTCP: address.family != .unix)
         if let local { try socket.bind(to: local) }
         return ReadinessStream(loop: self, adopting: socket.detach())
     }
@@ -266,7 +266,7 @@ internal import LinuxSockets
     ) throws(IOError) -> (StreamDriver, SocketAddress) {
         try checkLimit(descriptor)
         let peer = try adoptConnected(descriptor)
-        apply(options, to: descriptor, isTCP: peer.family != AF_UNIX)
+        apply(options, to: descriptor, isTCP: peer.family != .unix)
         return (ReadinessStream(loop: self, adopting: descriptor), peer)
     }
 

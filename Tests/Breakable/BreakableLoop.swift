@@ -172,7 +172,7 @@ final class BreakableLoop: LoopDriver {
         on address: SocketAddress, options: Listener.Options
     ) throws(IOError) -> ListenerDriver {
         let descriptor = socket(
-            address.family, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue), 0)
+            address.family.number, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue), 0)
         var one: Int32 = 1
         setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &one, socklen_t(MemoryLayout<Int32>.size))
         let error = address.withSockaddr { bind(descriptor, $0, $1) == 0 && listen(descriptor, 511) == 0 ? 0 : errno }
@@ -195,7 +195,7 @@ final class BreakableLoop: LoopDriver {
         for address: SocketAddress, from local: SocketAddress?, options: Connection.Options
     ) throws(IOError) -> StreamDriver {
         let descriptor = socket(
-            address.family, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue), 0)
+            address.family.number, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { throw IOError(call: "socket", errno: errno, address: address) }
         return makeStream(descriptor, options)
     }

@@ -292,7 +292,7 @@ final class BreakableListener: ListenerDriver {
         isAccepting = false
         loop.leave(number)
         Glibc.close(number)
-        if localAddress.family == AF_UNIX, options.unixCleanUp { unlink(localAddress.host) }
+        if localAddress.family == .unix, options.unixCleanUp { unlink(localAddress.host) }
         loop.tellLater { self.closed() }
     }
 }

@@ -184,7 +184,7 @@ import Testing
     ])
     func `to a sockaddr and back`(text: String, family: Int32, length: Int) throws {
         let address = try SocketAddress(parsing: text)
-        #expect(address.family == family)
+        #expect(address.family.number == family)
         let (storage, storedLength) = stored(address)
         #expect(Int32(storage.ss_family) == family)
         #expect(Int(storedLength) == length)

@@ -13,15 +13,6 @@ extension SocketAddress {
         }
     }
 
-    /// The family for socket(2).
-    package var family: Int32 {
-        switch storage {
-        case .ipv4: AF_INET
-        case .ipv6: AF_INET6
-        case .unixPath, .unixAbstract: AF_UNIX
-        }
-    }
-
     /// Writes the address into zeroed `raw` and returns its length. The longest name has room: 108 bytes of 126.
     private func fill(_ raw: UnsafeMutableRawBufferPointer) -> Int {
         switch storage {
@@ -82,5 +73,16 @@ extension SocketAddress {
         }
         guard let made else { return nil }
         self.init(made)
+    }
+}
+
+extension SocketAddress.Family {
+    /// The number that socket(2) takes.
+    package var number: Int32 {
+        switch self {
+        case .ipv4: AF_INET
+        case .ipv6: AF_INET6
+        case .unix: AF_UNIX
+        }
     }
 }

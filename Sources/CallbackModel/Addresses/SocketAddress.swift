@@ -87,6 +87,26 @@ public struct SocketAddress: Hashable, Sendable {
         return SocketAddress(.ipv6(address, scope: scope, port: port))
     }
 
+    /// An IPv4 or IPv6 address from its 4 or 16 bytes in network order, as protocols carry it, and a port from 0 to 65535.
+    ///
+    /// Throws `EINVAL` for any other number of bytes and for the port that cannot be one.
+    public init(bytes: Span<UInt8>, port: Int) throws(IOError) {
+        let port = try Self.checked(port)
+        var reader = ByteReader(bytes)
+        switch bytes.count {
+        case 4: self.init(.ipv4(address: reader.integer(UInt32.self)!, port: port))
+        case 16:
+            let (high, low) = (reader.integer(UInt64.self)!, reader.integer(UInt64.self)!)
+            self.init(.ipv6(high: high, low: low, scope: 0, port: port))
+        default: throw .invalid("parse", "\(bytes.count) bytes are no IPv4 or IPv6 address: it has 4 or 16")
+        }
+    }
+
+    /// The same from an array.
+    public init(bytes: [UInt8], port: Int) throws(IOError) {
+        try self.init(bytes: bytes.span, port: port)
+    }
+
     /// The path of a Unix-domain socket: 1 to 107 bytes.
     ///
     /// Throws `EINVAL` for an empty path or one with a NUL, `ENAMETOOLONG` for a longer one.
@@ -192,6 +212,25 @@ public struct SocketAddress: Hashable, Sendable {
         case .unixPath(let path): return path.text
         case .unixAbstract(let name): return "@" + name.text
         }
+    }
+
+    /// What kind of address this is.
+    public var family: Family {
+        switch storage {
+        case .ipv4: .ipv4
+        case .ipv6: .ipv6
+        case .unixPath, .unixAbstract: .unix
+        }
+    }
+
+    /// The kinds of addresses (address_families(7)).
+    public enum Family: Hashable, Sendable {
+        /// AF_INET.
+        case ipv4
+        /// AF_INET6.
+        case ipv6
+        /// AF_UNIX.
+        case unix
     }
 
     /// The address as the kernel has it: 4 or 16 bytes in network order, a Unix-domain socket's path, or its abstract

@@ -16,8 +16,8 @@ public enum CloseReason: Hashable, Sendable {
     case peerReset
     /// A time-out passed, and `onTimeout` did not keep the connection.
     case timedOut(TimeoutKind)
-    /// More was queued than ``EventLoop/Options/maxQueuedBytes``, and most of it by this connection; or the loop was
-    /// overloaded and this queue did not move for 10 seconds.
+    /// More was queued than ``Connection/Options/maxQueuedBytes``; or more than ``EventLoop/Options/maxQueuedBytes``,
+    /// and most of it by this connection; or the loop was overloaded and this queue did not move for 10 seconds.
     case shed
     /// The deadline of ``Listener/drain(within:forcing:_:)`` came first.
     case drainDeadline
@@ -34,6 +34,10 @@ public enum TimeoutKind: String, Hashable, Sendable, CaseIterable {
     case read
     /// Queued bytes did not move.
     case write
+    /// Too much was queued for too long.
+    case saturated
+    /// The peer was slower than it has to be.
+    case minimumRate
     /// The connection did not open.
     case connect
     /// What was queued at ``Connection/close()`` could not be sent, or the peer did not take what was sent before

@@ -27,6 +27,7 @@ extension Connection {
         guard isUsable else { return }
         if queuedByteCount == 0 { return closeDriver() }
         move(to: .flushing, output: .closed, input: .closed)
+        endTimers()
         driver.stopReading()
         boundClosing()
     }
@@ -114,6 +115,7 @@ extension Connection {
         if resetting { needRare().wasReset = true }
         lastReadAt = core.milliseconds
         core.timeouts.remove(self)
+        endTimers()
         driver.close(resetting: resetting)
     }
 

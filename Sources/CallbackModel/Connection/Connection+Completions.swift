@@ -28,6 +28,13 @@ extension Connection {
         return expected(write(bytes))
     }
 
+    /// The same for a part of an array.
+    @discardableResult
+    public func write(_ bytes: ArraySlice<UInt8>, completion: @escaping (WriteResult) -> Void) -> WriteStatus {
+        guard expect(bytes.count, completion) else { return .closed }
+        return expected(write(bytes))
+    }
+
     /// The same for the UTF-8 bytes of a string.
     @discardableResult
     public func write(_ text: String, completion: @escaping (WriteResult) -> Void) -> WriteStatus {

@@ -5,6 +5,10 @@ extension Connection {
         public var highWaterMark = 64 * 1024
         /// When the queue has fallen to this many bytes, `onDrain` runs; less than ``highWaterMark``.
         public var lowWaterMark = 16 * 1024
+        /// The most bytes that may be queued, from ``highWaterMark`` on; `nil` for no limit but the loop's
+        /// (``EventLoop/Options/maxQueuedBytes``). A write that leaves more waiting resets the connection, with
+        /// ``CloseReason/shed``.
+        public var maxQueuedBytes: Int? = nil
         /// Whether this side may go on writing after the peer's FIN, until ``Connection/end()`` (RFC 9293, 3.6).
         public var allowsHalfOpen = false
         /// Sends small segments at once (TCP_NODELAY, tcp(7)): batches are the loop's business, not Nagle's.
@@ -43,6 +47,10 @@ extension Connection {
             }
             guard (0..<highWaterMark).contains(lowWaterMark) else {
                 throw .invalid("options", "lowWaterMark \(lowWaterMark) is not between 0 and \(highWaterMark - 1)")
+            }
+            if let maxQueuedBytes, maxQueuedBytes < highWaterMark {
+                throw .invalid(
+                    "options", "maxQueuedBytes \(maxQueuedBytes) is less than highWaterMark, \(highWaterMark)")
             }
             for size in [receiveBufferSize, sendBufferSize] {
                 guard let size else { continue }
@@ -110,6 +118,11 @@ extension Connection {
         public var read: Duration? = nil
         /// Bytes were queued for this long, none of them left, and the peer acknowledged nothing.
         public var write: Duration? = nil
+        /// The queue was too long for this long: a write returned ``WriteStatus/saturated``, and the queue has not fallen
+        /// to the low water mark since. It counts also while the peer takes bytes, only too slowly.
+        public var saturated: Duration? = nil
+        /// The peer was slower than this: the defence against one that sends or takes a byte at a time.
+        public var minimumRate: MinimumRate? = nil
         /// The connection did not open within this time.
         public var connect: Duration? = .seconds(30)
         /// How long ``Connection/close()`` may flush. Then the peer is reset.
@@ -119,12 +132,13 @@ extension Connection {
         public init() {}
 
         func validate() throws(IOError) {
-            for time in [idle, read, write, connect, close] {
+            for time in [idle, read, write, saturated, connect, close] {
                 guard let time else { continue }
                 guard time >= .milliseconds(1) else {
                     throw .invalid("timeout", "a time-out of \(time) is less than 1 ms")
                 }
             }
+            try minimumRate?.validate()
         }
     }
 

@@ -41,8 +41,8 @@ extension Connection {
         switch kind {
         case .connect: driver.hasRoom
         case .read: readsInput && driver.hasInput
-        case .write: driver.hasRoom
-        case .idle: readsInput && driver.hasInput || queuedByteCount > 0 && driver.hasRoom
+        case .write, .saturated: driver.hasRoom
+        case .idle, .minimumRate: readsInput && driver.hasInput || queuedByteCount > 0 && driver.hasRoom
         case .close where isFinishing: readsInput && driver.hasInput || queuedByteCount > 0 && driver.hasRoom
         case .close: lifecycle == .readingOut ? readsInput && driver.hasInput : driver.hasRoom
         }

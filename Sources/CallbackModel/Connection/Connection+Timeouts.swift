@@ -61,6 +61,8 @@ extension Connection {
             consider(.read, times.read, since: max(lastReadAt, starts.read))
         }
         if queuedByteCount > 0 { consider(.write, times.write, since: max(lastWriteAt, starts.write)) }
+        if isSaturated { consider(.saturated, times.saturated, since: starts.saturated) }
+        if let rate = times.minimumRate { consider(.minimumRate, rate.window, since: rateWindow().start) }
         return earliest
     }
 
@@ -71,6 +73,9 @@ extension Connection {
         // What the kernel knows comes first: the loop may have been late to look.
         if isExtended(passed, now: now) { return timeoutsChanged() }
         let kind = passed.kind
+        if kind == .minimumRate, let rate = sharedOptions.value.timeouts.minimumRate, !isTooSlow(for: rate) {
+            return timeoutsChanged()
+        }
         if kind == .close, isFinishing { return finishingTimedOut() }
         var action = TimeoutAction.close
         if kind != .close, let onTimeout = rare?.onTimeout {
@@ -82,7 +87,7 @@ extension Connection {
             openedAt = now
             timeoutsChanged()
         case .keep:
-            restartTimeout(kind)
+            if kind == .minimumRate { rare?.rateWindow = nil } else { restartTimeout(kind) }
             timeoutsChanged()
         case .close:
             // The user's own close, in `onTimeout`, has its time to flush.
@@ -104,10 +109,23 @@ extension Connection {
         if new.idle != nil, new.idle != old.idle { restartTimeout(.idle) }
         if new.read != nil, new.read != old.read { restartTimeout(.read) }
         if new.write != nil, new.write != old.write { restartTimeout(.write) }
+        if new.saturated != nil, new.saturated != old.saturated { restartTimeout(.saturated) }
+        if new.minimumRate != old.minimumRate { rare?.rateWindow = nil }
+    }
+
+    /// Whether a write returned `.saturated` and the queue has not fallen to the low water mark since.
+    private var isSaturated: Bool { watch.contains(.saturated) && bufferedByteCount > 0 }
+
+    /// A write returns `.saturated`, for the first time since the last `onDrain`.
+    func saturationBegins() {
+        guard sharedOptions.value.timeouts.saturated != nil else { return }
+        restartTimeout(.saturated)
+        timeoutsChanged()
     }
 
     /// Reading has begun again: the time before it was not the peer's silence.
     func readTimeoutBegins() {
+        rare?.rateWindow = nil
         if sharedOptions.value.timeouts.read != nil { restartTimeout(.read) }
     }
 
@@ -128,13 +146,15 @@ extension Connection {
         private(set) var idle: UInt64 = 0
         private(set) var read: UInt64 = 0
         private(set) var write: UInt64 = 0
+        private(set) var saturated: UInt64 = 0
 
         mutating func set(_ kind: TimeoutKind, to now: UInt64) {
             switch kind {
             case .idle: idle = now
             case .read: read = now
             case .write: write = now
-            case .connect, .close: break
+            case .saturated: saturated = now
+            case .minimumRate, .connect, .close: break
             }
         }
     }

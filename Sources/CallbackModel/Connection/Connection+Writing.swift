@@ -27,6 +27,12 @@ extension Connection {
         count >= max(leastKept, array.capacity / 2)
     }
 
+    /// The same for a part of an array; what waits is copied.
+    @discardableResult
+    public func write(_ bytes: ArraySlice<UInt8>) -> WriteStatus {
+        write(bytes.span)
+    }
+
     /// The same for the UTF-8 bytes of a string.
     @discardableResult
     public func write(_ text: String) -> WriteStatus {
@@ -107,7 +113,7 @@ extension Connection {
     }
 
     fileprivate func saturate() -> WriteStatus {
-        watch.insert(.saturated)
+        if watch.insert(.saturated).inserted { saturationBegins() }
         return .saturated
     }
 

@@ -84,6 +84,10 @@
         /// Whether the pipe has paused this source.
         var pipePause = PipePause.none
         var timeoutStarts = TimeoutStarts()
+        /// Made when the first timer is.
+        var timers: OwnedTimers?
+        /// Made when a minimum rate is asked for.
+        var rateWindow: RateWindow?
         /// Made when a time-out first passes.
         var passedTimeouts: PassedTimeouts?
         /// Made when the loop is overloaded.

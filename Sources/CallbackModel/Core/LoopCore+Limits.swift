@@ -8,6 +8,7 @@ extension LoopCore {
         if old == 0 { overload.queueingCount += 1 } else if new == 0 { overload.queueingCount -= 1 }
         if overload.isOn { connection.updateHold() }
         if new > old {
+            if let most = connection.sharedOptions.value.maxQueuedBytes, new > most { return connection.shed() }
             if queuedByteCount > maxQueuedBytes / 4 * 3, !overload.isOn { overloadBegins() }
             if queuedByteCount > maxQueuedBytes { shedLargest() }
         } else if overload.isOn, queuedByteCount <= maxQueuedBytes / 2 {

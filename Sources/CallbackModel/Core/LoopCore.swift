@@ -6,6 +6,8 @@ internal import Glibc
 /// outlives the loop.
 @safe package final class LoopCore {
     package let driver: LoopDriver
+    /// What user code calls this loop.
+    weak var loop: EventLoop?
     /// Unchecked (swift.md 1): its methods call no user code.
     @safe @exclusivity(unchecked) var batch = WriteBatch()
     let timeouts = TimeoutQueue()
@@ -112,6 +114,12 @@ internal import Glibc
     }
 
     var isInOwnProcess: Bool { getpid() == process }
+
+    /// The loop, for one of its objects.
+    func requireLoop(_ property: StaticString) -> EventLoop {
+        guard let loop else { trap("\(property): the loop has been let go") }
+        return loop
+    }
 
     func stop() {
         guard isRunning else { return }

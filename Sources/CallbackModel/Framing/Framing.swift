@@ -7,6 +7,11 @@ final class Framing {
     var framer: Framer?
     var onUnfinished: ((Connection, Span<UInt8>) -> Void)?
     private(set) var pending: [UInt8] = []
+    /// How much of `pending` was told already. It is removed with the rest: each turn would copy all that waits.
+    private var toldCount = 0
+
+    /// How many bytes wait.
+    var pendingCount: Int { pending.count - toldCount }
 
     /// The most frames of one connection that are told before other connections have their turn.
     static let framesPerTurn = 1024
@@ -35,15 +40,27 @@ final class Framing {
     /// Goes on with what was held.
     func goOn(_ connection: Connection) {
         framesLeft = Self.framesPerTurn
-        let held = removePending()
-        let (position, stop) = tell(connection, held.span, from: 0)
+        let start = toldCount
+        let held = removeAll()
+        let (position, stop) = tell(connection, held.span, from: start)
+        if case .held = stop, pending.isEmpty, position < held.count, !connection.isDoneReading {
+            pending = held
+            toldCount = position
+            return connection.holdFrames()
+        }
         stopped(connection, stop, rest: held.span.extracting(droppingFirst: position))
     }
 
     /// Gives away what is pending: a callback may add to it meanwhile.
     func removePending() -> [UInt8] {
+        if toldCount > 0 { pending.removeFirst(toldCount) }
+        return removeAll()
+    }
+
+    private func removeAll() -> [UInt8] {
         let bytes = pending
         pending = []
+        toldCount = 0
         return bytes
     }
 

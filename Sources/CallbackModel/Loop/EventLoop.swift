@@ -19,6 +19,7 @@ public final class EventLoop {
     @_spi(Engine)
     public init(driver: LoopDriver, options: Options = .init()) {
         core = LoopCore(driver: driver, options: options)
+        core.loop = self
     }
 
     deinit {

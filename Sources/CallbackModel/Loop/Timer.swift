@@ -23,6 +23,11 @@ extension EventLoop {
             case firing
         }
 
+        /// Who ends it, if it is not the loop alone.
+        var owner: OwnedTimers?
+        /// Whether it is over for good.
+        private var isEnded = false
+
         /// Whether it is the loop's own, which counts as no callback.
         private let isInternal: Bool
 
@@ -37,6 +42,11 @@ extension EventLoop {
             self.interval = interval.map { UInt64($0.wholeMilliseconds) }
             self.body = body
         }
+
+        /// The loop that the timer belongs to.
+        ///
+        /// - Precondition: the loop has not been let go.
+        public var loop: EventLoop { core.requireLoop("Timer.loop") }
 
         /// Whether the timer will fire.
         public var isArmed: Bool {
@@ -74,10 +84,13 @@ extension EventLoop {
             rest()
         }
 
-        /// The loop is let go: the callback will never run, and lets go of what it captured.
+        /// The loop is let go, or the connection that the timer belongs to closes: the callback never runs again, and
+        /// lets go of what it captured.
         func abandon() {
             cancel()
-            body = { _ in }
+            isEnded = true
+            owner = nil
+            letGo(of: body) { body = { _ in } }
         }
 
         /// Fires `delay` from now instead of when it would have; arms a timer that is at rest.
@@ -86,9 +99,10 @@ extension EventLoop {
         public func reschedule(after delay: Duration) {
             core.assertThread("Timer.reschedule")
             require(delay >= .zero, "a timer cannot fire \(delay) from now: the delay is negative")
-            guard !core.isShutDown else { return }
+            guard !core.isShutDown, !isEnded else { return }
             withdraw()
             core.add(self)
+            owner?.add(self)
             if delay == .zero {
                 driver?.stop()
                 deadline = core.driver.nanoseconds / 1_000_000
@@ -103,9 +117,10 @@ extension EventLoop {
 
         /// Arms the timer for a moment of the loop's clock, in milliseconds.
         func reschedule(at deadline: UInt64) {
-            guard !core.isShutDown else { return }
+            guard !core.isShutDown, !isEnded else { return }
             withdraw()
             core.add(self)
+            owner?.add(self)
             arm(deadline: deadline)
         }
 
@@ -133,6 +148,7 @@ extension EventLoop {
             driver?.close()
             driver = nil
             core.remove(self)
+            owner?.remove(self)
         }
 
         /// What `TimerDriver.fired` does.

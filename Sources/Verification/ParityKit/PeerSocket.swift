@@ -30,10 +30,10 @@ package final class PeerSocket {
     /// A socket for `address` that is not connected yet.
     package convenience init(for address: SocketAddress, until deadline: ContinuousClock.Instant) throws(PeerFailure) {
         let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
-        let descriptor = socket(address.family, type, 0)
+        let descriptor = socket(address.family.number, type, 0)
         guard descriptor >= 0 else { throw PeerFailure(call: "socket", errno: errno) }
         self.init(adopting: descriptor, until: deadline)
-        if address.family != AF_UNIX { set(Int32(IPPROTO_TCP), TCP_NODELAY, Int32(1)) }
+        if address.family != .unix { set(Int32(IPPROTO_TCP), TCP_NODELAY, Int32(1)) }
     }
 
     deinit { close() }
@@ -53,13 +53,13 @@ package final class PeerSocket {
     /// Takes a name of its own before connecting, by which the other side can tell whose connection it accepts.
     func takeName(_ address: SocketAddress, number: Int) throws(PeerFailure) -> String {
         switch address.family {
-        case AF_INET:
+        case .ipv4:
             // A loopback address for each peer, and a port chosen at connect, so that none is used up (ip(7)).
             let ipBindAddressNoPort: Int32 = 24
             set(Int32(IPPROTO_IP), ipBindAddressNoPort, Int32(1))
             try bind(to: .loopback(number: number))
             return try localAddress().host
-        case AF_UNIX:
+        case .unix:
             var unnamed = sockaddr_un()
             unnamed.sun_family = sa_family_t(AF_UNIX)
             // Without a name: the kernel gives one in the abstract namespace (unix(7), "Autobind feature").

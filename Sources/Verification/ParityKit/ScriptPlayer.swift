@@ -193,6 +193,9 @@ final class ScriptPlayer {
         case .idle: options.timeouts.idle = time
         case .read: options.timeouts.read = time
         case .write: options.timeouts.write = time
+        case .saturated: options.timeouts.saturated = time
+        case .minimumRate:
+            options.timeouts.minimumRate = time.map { Connection.MinimumRate(bytesPerSecond: 100, window: $0) }
         case .connect: options.timeouts.connect = time
         case .close: options.timeouts.close = time ?? options.timeouts.close
         }

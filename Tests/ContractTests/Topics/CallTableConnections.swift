@@ -278,6 +278,17 @@ var connectionCalls: [PublicCall<Connection>] {
             connection.onClose = { _, reason in cell.note("new onClose \(brief(reason))") }
             return "returns"
         },
+        PublicCall("loop") { cell, connection in cell.loop.map { "\(connection.loop === $0)" } ?? "has no other" },
+        PublicCall("schedule") { cell, connection in
+            connection.schedule(after: .zero) { _, _ in cell.note("timer") }
+            return "returns"
+        },
+        PublicCall("schedule, end") { cell, connection in
+            connection.schedule(after: .zero, repeating: .seconds(3_600)) { _, timer in cell.note("again") }
+            connection.end()
+            return "returns"
+        },
+        .value("write a part of an array") { $0.write(Array("array".utf8)[1..<3]) },
         .value("write an array") { $0.write(Array("array".utf8)) }, .value("write nothing") { $0.write([UInt8]()) },
         .value("write a span") { connection in
             let bytes = Array("span".utf8)

@@ -88,6 +88,9 @@ var listenerCalls: [PublicCall<Listener>] {
     [
         .value("localAddress") { kind(of: $0.localAddress) }, .value("connectionCount") { $0.connectionCount },
         .value("options") { $0.options.backlog },
+        PublicCall("loop") { cell, listener in cell.loop.map { "\(listener.loop === $0)" } ?? "has no other" },
+        .value("connections") { $0.connections.count },
+        .value("broadcast") { $0.broadcast([1], whenSaturated: .write) },
         .value("onShed, onError, onClose") { "\($0.onShed != nil) \($0.onError != nil) \($0.onClose != nil)" },
         PublicCall("onClose anew") { cell, listener in
             listener.onClose = { _ in cell.note("new onClose") }
@@ -146,6 +149,7 @@ func timerStates() -> [CallState<EventLoop.Timer>] {
 var timerCalls: [PublicCall<EventLoop.Timer>] {
     [
         .value("isArmed") { $0.isArmed }, .value("isReferenced") { $0.isReferenced },
+        PublicCall("loop") { cell, timer in cell.loop.map { "\(timer.loop === $0)" } ?? "has no other" },
         .void("ref") { $0.ref() }, .void("unref") { $0.unref() }, .void("cancel") { $0.cancel() },
         .void("unref, ref") { timer in
             timer.unref()

@@ -71,7 +71,8 @@ struct `Every call in every state` {
 
     /// The types of the table, and what of them it leaves out.
     private static let types: [String: Set<String>] = [
-        "Connection": [], "Listener": [], "Timer": [], "SignalWatcher": [], "Waker": [],
+        // Which connection it is does not change.
+        "Connection": ["==", "hash"], "Listener": [], "Timer": [], "SignalWatcher": [], "Waker": [],
         // `run` is what plays every cell; the descriptor limit is no loop's.
         "EventLoop": ["run", "raiseDescriptorLimit"],
     ]

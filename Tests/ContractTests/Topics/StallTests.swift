@@ -111,14 +111,15 @@ private final class StallScene {
     }
 
     static let limit = Duration.seconds(1)
-    static let kinds = [TimeoutKind.idle, .read, .write, .connect, .close]
+    static let kinds = TimeoutKind.allCases
 
     /// In each of the two groups of a kind. Where bytes are queued the kernel holds some MB of each.
     static func count(of kind: TimeoutKind) -> Int {
         switch kind {
-        case .idle, .read: 105
+        case .idle, .read: 80
+        case .minimumRate: 40
         case .connect: 20
-        case .write, .close: 10
+        case .write, .saturated, .close: 10
         }
     }
 
@@ -159,7 +160,10 @@ private final class StallScene {
                 let (connection, peer) = try connect()
                 connection.onClose = { [unowned self] _, reason in closed[group, default: [:]][reason, default: 0] += 1
                 }
-                if kind == .write || kind == .close { connection.fillQueue(to: 64 << 10) }
+                switch kind {
+                case .write, .saturated, .close: connection.fillQueue(to: 64 << 10)
+                case .idle, .read, .minimumRate, .connect: break
+                }
                 members.append((group, connection, peer))
             }
         }
@@ -186,6 +190,8 @@ private final class StallScene {
         case .idle: connection.options.timeouts.idle = Self.limit
         case .read: connection.options.timeouts.read = Self.limit
         case .write: connection.options.timeouts.write = Self.limit
+        case .saturated: connection.options.timeouts.saturated = Self.limit
+        case .minimumRate: connection.options.timeouts.minimumRate = .init(bytesPerSecond: 1, window: Self.limit)
         case .close:
             connection.options.timeouts.close = Self.limit
             connection.close()
@@ -212,9 +218,9 @@ private final class StallScene {
     private func actHonestly(atFirst: Bool = false) {
         for (group, _, peer) in members where group.isHonest {
             switch group.kind {
-            case .idle, .read: _ = try? peer.sendSome([1])
+            case .idle, .read, .minimumRate: _ = try? peer.sendSome([1])
             // All of it, so that the kernel has room; then some at a time.
-            case .write, .close:
+            case .write, .saturated, .close:
                 repeat {} while recv(peer.descriptor, &input, input.count, Int32(MSG_DONTWAIT)) > 0 && atFirst
             case .connect: break
             }

@@ -7,13 +7,16 @@ import Testing
 @Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Time-outs of each kind` {
     static let limit = Duration.milliseconds(60)
-    static let kinds = [TimeoutKind.idle, .read, .write]
+    static let kinds = [TimeoutKind.idle, .read, .write, .saturated]
 
     static func set(_ kind: TimeoutKind, of connection: Connection, to time: Duration?) {
         switch kind {
         case .idle: connection.options.timeouts.idle = time
         case .read: connection.options.timeouts.read = time
         case .write: connection.options.timeouts.write = time
+        case .saturated: connection.options.timeouts.saturated = time
+        case .minimumRate:
+            connection.options.timeouts.minimumRate = time.map { .init(bytesPerSecond: 1, window: $0) }
         case .connect: connection.options.timeouts.connect = time
         case .close: if let time { connection.options.timeouts.close = time }
         }
@@ -24,7 +27,7 @@ struct `Time-outs of each kind` {
         connection: Connection, peer: PlainClient
     ) {
         let pair = try scene.connect(receiveBuffer: 4_096)
-        if kind == .write || kind == .close { pair.connection.fillQueue(to: 1 << 20) }
+        if kind == .write || kind == .saturated || kind == .close { pair.connection.fillQueue(to: 1 << 20) }
         try scene.settle()
         return pair
     }
@@ -47,7 +50,7 @@ struct `Time-outs of each kind` {
         #expect(at - start >= Self.limit)
         #expect(scene.reason(of: connection) == .timedOut(kind))
         // Unsent bytes and FIN would look like a whole answer.
-        #expect(try peer.receiveUntilOver().ending == (kind == .write ? .reset : .end))
+        #expect(try peer.receiveUntilOver().ending == (kind == .write || kind == .saturated ? .reset : .end))
     }
 
     @Test(arguments: Engine.allCases)
