@@ -87,7 +87,8 @@ public struct SocketAddress: Hashable, Sendable {
         return SocketAddress(.ipv6(address, scope: scope, port: port))
     }
 
-    /// An IPv4 or IPv6 address from its 4 or 16 bytes in network order, as protocols carry it, and a port from 0 to 65535.
+    /// An IPv4 or IPv6 address from its 4 or 16 bytes in network order, as protocols carry it, and a port from 0 to
+    /// 65535.
     ///
     /// Throws `EINVAL` for any other number of bytes and for the port that cannot be one.
     public init(bytes: Span<UInt8>, port: Int) throws(IOError) {

@@ -3,7 +3,8 @@
 extension Connection {
     /// The loop that the connection belongs to.
     ///
-    /// A callback of an open connection that captures it keeps the loop for ever: ask for it inside the callback instead.
+    /// A callback of an open connection that captures it keeps the loop for ever: ask for it inside the callback
+    /// instead.
     ///
     /// - Precondition: the loop has not been let go.
     public var loop: EventLoop { core.requireLoop("Connection.loop") }
@@ -12,8 +13,8 @@ extension Connection {
     /// ``EventLoop/schedule(after:repeating:_:)`` does, until the connection closes.
     ///
     /// The connection owns the timer until then, and cancels it when it begins to close: `body` never runs after
-    /// ``close()``, ``reset()`` or whatever else is followed by `onClose` alone, and what it captured is let go. It still
-    /// runs after ``end()`` and after the peer's FIN. On a connection that closes, the timer stays at rest.
+    /// ``close()``, ``reset()`` or whatever else is followed by `onClose` alone, and what it captured is let go. It
+    /// still runs after ``end()`` and after the peer's FIN. On a connection that closes, the timer stays at rest.
     ///
     /// - Precondition: `delay` is not negative and `repeating` is at least one millisecond.
     @discardableResult

@@ -3,12 +3,12 @@
 extension Connection {
     /// How fast a peer has to be while it owes something.
     ///
-    /// In each window, the bytes that were read and those that the peer has taken are counted together. If they are fewer
-    /// than the rate asks for, the time-out ``TimeoutKind/minimumRate`` passes. A window counts if the peer owed something
-    /// from its beginning to its end:
+    /// In each window, the bytes that were read and those that the peer has taken are counted together. If they are
+    /// fewer than the rate asks for, the time-out ``TimeoutKind/minimumRate`` passes. A window counts if the peer owed
+    /// something from its beginning to its end:
     ///
-    /// - the rest of a line, a message or a frame, of which the beginning has come (``Connection/onLines(limit:delimiter:_:)``
-    ///   and the others);
+    /// - the rest of a line, a message or a frame, of which the beginning has come
+    ///   (``Connection/onLines(limit:delimiter:_:)`` and the others);
     /// - with ``Connection/onData`` anything, for as long as the connection reads: what a message is, only the user
     ///   knows. Set the rate when one begins, and `nil` when it is whole (``Connection/options``);
     /// - to take what was written to it.
@@ -17,8 +17,8 @@ extension Connection {
     public struct MinimumRate: Hashable, Sendable {
         /// At least 1.
         public var bytesPerSecond: Int
-        /// From 1 s to 1 day. A slow reader's kernel acknowledges in lumps: at 20 kB/s and with the default buffer up to
-        /// 6.5 s apart (measured on Linux 6.18). A shorter window would take its silence for its rate.
+        /// From 1 s to 1 day. A slow reader's kernel acknowledges in lumps: at 20 kB/s and with the default buffer up
+        /// to 6.5 s apart (measured on Linux 6.18). A shorter window would take its silence for its rate.
         public var window: Duration
 
         /// At least `bytesPerSecond` bytes a second, over each `window`.
@@ -88,7 +88,8 @@ extension Connection {
     /// The window under way; a new one if there is none.
     func rateWindow() -> RateWindow {
         if let window = rare?.rateWindow { return window }
-        let window = RateWindow(start: core.milliseconds, moved: bytesRead &+ takenByteCount, input: inputDebt,
+        let window = RateWindow(
+            start: core.milliseconds, moved: bytesRead &+ takenByteCount, input: inputDebt,
             accepted: acceptedByteCount)
         needRare().rateWindow = window
         return window

@@ -118,8 +118,8 @@ extension Connection {
         public var read: Duration? = nil
         /// Bytes were queued for this long, none of them left, and the peer acknowledged nothing.
         public var write: Duration? = nil
-        /// The queue was too long for this long: a write returned ``WriteStatus/saturated``, and the queue has not fallen
-        /// to the low water mark since. It counts also while the peer takes bytes, only too slowly.
+        /// The queue was too long for this long: a write returned ``WriteStatus/saturated``, and the queue has not
+        /// fallen to the low water mark since. It counts also while the peer takes bytes, only too slowly.
         public var saturated: Duration? = nil
         /// The peer was slower than this: the defence against one that sends or takes a byte at a time.
         public var minimumRate: MinimumRate? = nil

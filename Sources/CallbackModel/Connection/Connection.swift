@@ -129,7 +129,8 @@
 
     let core: LoopCore
     let driver: StreamDriver
-    var listener: Listener?
+    /// Who has accepted the connection; `nil` for one that this side began, and once it has closed.
+    public internal(set) var listener: Listener?
 
     /// The peer's address, also after the peer has gone. Usually unnamed for a client of a Unix socket. Unnamed for a
     /// host while its addresses are tried.

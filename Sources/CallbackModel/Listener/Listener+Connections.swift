@@ -31,8 +31,8 @@ extension Listener {
 
     /// Writes `bytes` to every open connection of this listener but one, and returns to how many.
     ///
-    /// From 1 KiB on, the message is in memory once, however many queues it waits in. Each connection gets it behind what
-    /// was written to it before. Connections that can be written to no more are passed over.
+    /// From 1 KiB on, the message is in memory once, however many queues it waits in. Each connection gets it behind
+    /// what was written to it before. Connections that can be written to no more are passed over.
     ///
     /// - Parameters:
     ///   - bytes: The message.

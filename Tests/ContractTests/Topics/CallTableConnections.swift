@@ -279,6 +279,7 @@ var connectionCalls: [PublicCall<Connection>] {
             return "returns"
         },
         PublicCall("loop") { cell, connection in cell.loop.map { "\(connection.loop === $0)" } ?? "has no other" },
+        .value("listener") { $0.listener != nil },
         PublicCall("schedule") { cell, connection in
             connection.schedule(after: .zero) { _, _ in cell.note("timer") }
             return "returns"
