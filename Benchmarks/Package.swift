@@ -35,6 +35,9 @@ let package = Package(
             // The settings under which the documentation promises that a server compiles.
             swiftSettings: [.strictMemorySafety(), .treatAllWarnings(as: .error)]),
         .executableTarget(
+            name: "framing", dependencies: [.product(name: "CallbackServer", package: "CallbackServer")],
+            swiftSettings: [.strictMemorySafety(), .treatAllWarnings(as: .error)]),
+        .executableTarget(
             name: "endurance",
             dependencies: [
                 .product(name: "CallbackServer", package: "CallbackServer"),

@@ -13,6 +13,11 @@ most_for_epoll=300
 # Of the libuv engine's instructions, for the program echo: it has nothing to do besides, and no second thread.
 most_of_engine=1.01
 
+# A line of 40 bytes that the library finds, of one that a loop over memchr finds.
+most_for_line=1.2
+# Instructions for a message with a length of 4 bytes, above the call of its callback.
+most_for_message=40
+
 # Two runs of different length: start-up, the connection and the end cost both the same, and cancel out.
 few=1000
 many=3000
@@ -28,7 +33,7 @@ fi
 
 bin=.build/release
 echo=../.build/release/echo
-for program in echo-libuv-c echo-epoll-c echo-callbackserver round-trips; do
+for program in echo-libuv-c echo-epoll-c echo-callbackserver round-trips framing; do
     if [ ! -x "$bin/$program" ]; then
         echo "budgets: $program is not built: swift build -c release --package-path Benchmarks" >&2
         exit 1
@@ -149,6 +154,43 @@ if [ -x "$echo" ]; then
     fi
 else
     echo "echo program: not measured: swift build -c release makes it" >&2
+fi
+
+# What a frame costs, of those that a longer run had more; 100 frames a round.
+frames_few=10
+frames_many=110
+
+instructions_of_frames() {
+    valgrind --tool=callgrind --log-file="$scratch/report" --callgrind-out-file="$scratch/profile" \
+        "$bin/framing" "$1" "$2"
+    figure=$(sed -n 's/^totals: //p' "$scratch/profile")
+}
+
+allocations_of_frames() {
+    valgrind --tool=memcheck --leak-check=no --log-file="$scratch/report" "$bin/framing" "$1" "$2"
+    figure=$(sed -n 's/.*total heap usage: \([0-9,]*\) allocs.*/\1/p' "$scratch/report" | tr -d ,)
+}
+
+declare -A frame
+printf '\n%-24s %12s %12s\n' "40-byte frame" instructions allocations
+for mode in data callback lines-by-hand lines messages-by-hand messages; do
+    for how in instructions_of_frames allocations_of_frames; do
+        "$how" "$mode" "$frames_few"
+        shorter=$figure
+        "$how" "$mode" "$frames_many"
+        frame[$how]=$((figure - shorter))
+    done
+    frame[$mode]=$(calculate 1 "${frame[instructions_of_frames]} / (100 * ($frames_many - $frames_few))")
+    printf '%-24s %12s %12s\n' "$mode" "${frame[$mode]}" "${frame[allocations_of_frames]}"
+    if [ "${frame[allocations_of_frames]}" -ne 0 ]; then
+        exceeded+=("$mode: ${frame[allocations_of_frames]} allocations for frames; the budget is 0")
+    fi
+done
+if exceeds "${frame[lines]} - ${frame[data]}" "(${frame[lines-by-hand]} - ${frame[data]}) * $most_for_line"; then
+    exceeded+=("lines: more than $most_for_line of a loop by hand")
+fi
+if exceeds "${frame[messages]} - ${frame[callback]}" "$most_for_message"; then
+    exceeded+=("messages: more than $most_for_message instructions above the callback")
 fi
 
 if [ ${#exceeded[@]} -gt 0 ]; then

@@ -3,6 +3,7 @@ struct ConnectionPlan {
     let isUnix: Bool
     var response = Script.Response.nothing
     var reactions: [Script.Reaction] = []
+    var framing: Script.Framing?
     var peer = Peer(steps: [])
     /// All that the peer has sent.
     var received = Payload.nothing

@@ -50,7 +50,7 @@ struct ScenarioGenerator {
             makeEnd(ends[number], &parts, number, options.connection.allowsHalfOpen)
         }
         if chance(1, of: 150) { addStall(&parts, &options) }
-        let scripts = parts.map { Script($0.response, $0.reactions) }
+        let scripts = parts.map { Script($0.response, $0.reactions, framing: $0.framing) }
         return Scenario(
             "random-\(seed)", source: "seed \(seed)", on: endpoint, options: options,
             handler: isClient ? .clients(scripts) : .scripts(scripts), peers: parts.map(\.peer),
@@ -72,6 +72,12 @@ struct ScenarioGenerator {
         return .pattern(seed &* 1_000 &+ nextPattern, count: count)
     }
 
+    /// What a peer sends: whole frames, if that is what the handler is told.
+    private mutating func input(_ count: Int, _ plan: ConnectionPlan) -> Payload {
+        guard let framing = plan.framing else { return pattern(count) }
+        return framing.frames(of: pattern(max(0, count - 2)))
+    }
+
     private mutating func makeOptions() -> Listener.Options {
         var options = Listener.Options()
         options.connection.highWaterMark = pick([1, 1_000, 16_384, 65_536, 65_536])
@@ -89,6 +95,7 @@ struct ScenarioGenerator {
         plan.response = pick([
             .nothing, .echo, .echo, .echoWithoutPausing, .part(of: Int.random(in: 2...9, using: &random)),
         ])
+        plan.framing = pick([nil, nil, nil, .lines(limit: 1 << 20), .messages(limit: 65_535)])
         // With both ends of a TCP connection tiny, the kernel waits for its own timers after each segment.
         if chance(1, of: 3), !hasSmallSendBuffer || plan.isUnix { plan.peer.receiveBuffer = pick([4_096, 16_384]) }
         if chance(1, of: 4) { plan.peer.sendBuffer = pick([4_096, 16_384]) }
@@ -101,11 +108,12 @@ struct ScenarioGenerator {
         let size =
             isSmall
             ? Int.random(in: 1...1_000, using: &random) : Int.random(in: 1...pick([20_000, 150_000]), using: &random)
-        let payload = pattern(size)
+        let payload = input(size, plan)
         plan.receive(payload)
         if chance(1, of: 2) { addActions(&plan) }
         let isTight = hasSmallSendBuffer || plan.peer.receiveBuffer != nil
-        let isSlow = size <= 40 && chance(1, of: 2) && !isTight
+        // Of a part of a frame the handler is not told.
+        let isSlow = size <= 40 && chance(1, of: 2) && !isTight && plan.framing == nil
         if !isSlow, plan.unread > mostUnread || plan.needsReading || chance(1, of: 2) {
             plan.peer.steps.append(.exchange(payload, receiving: plan.unread))
             plan.unread = 0
@@ -192,7 +200,7 @@ struct ScenarioGenerator {
 
     /// At one more byte, when all have been accepted, the listener goes.
     private mutating func closeListener(_ first: inout ConnectionPlan, _ count: Int) {
-        let last = pattern(1)
+        let last = input(1, first)
         first.receive(last)
         first.peer.steps += (0..<count).map { .waitFor($0, .opened) }
         first.peer.steps += [.send(last), .wait(.received(first.received.count))]
@@ -223,7 +231,7 @@ struct ScenarioGenerator {
 
     /// At a last byte the handler ends, perhaps behind a large write.
     private mutating func makeServerEnd(_ end: End, _ plan: inout ConnectionPlan) {
-        let last = pattern(1)
+        let last = input(1, plan)
         plan.receive(last)
         plan.peer.steps.append(.send(last))
         let isReset = end == .serverResets
@@ -242,14 +250,14 @@ struct ScenarioGenerator {
     private mutating func makeEndByFirst(
         _ end: End, _ plan: inout ConnectionPlan, _ first: inout ConnectionPlan, _ number: Int
     ) {
-        let last = pattern(1)
+        let last = input(1, plan)
         plan.receive(last)
         plan.peer.steps.append(.send(last))
         // Its own script must still know it.
         plan.keepHold()
         let farewell = pattern(pick([5, 2_000]))
         let action: Script.Action = end == .closedByFirst ? .close : end == .endedByFirst ? .end : .reset
-        let trigger = pattern(1)
+        let trigger = input(1, first)
         first.receive(trigger)
         first.peer.steps += [
             .waitFor(number, .received(plan.received.count)), .send(trigger), .wait(.received(first.received.count)),

@@ -18,11 +18,23 @@ public struct Script: Hashable, Sendable {
     public var response: Response
     /// What happens when; several for one trigger happen in their order.
     public var reactions: [Reaction]
+    /// How received bytes are cut into frames; `nil` for `onData`. To everything else a frame is its bytes, those of
+    /// its delimiter or its length among them.
+    public var framing: Framing?
 
     /// A connection that answers with `response` and reacts as `reactions` say.
-    public init(_ response: Response = .nothing, _ reactions: [Reaction] = []) {
+    public init(_ response: Response = .nothing, _ reactions: [Reaction] = [], framing: Framing? = nil) {
         self.response = response
         self.reactions = reactions
+        self.framing = framing
+    }
+
+    /// A way to cut.
+    public enum Framing: Hashable, Sendable {
+        /// By line feeds; a line has at most so many bytes.
+        case lines(limit: Int)
+        /// By a length of two bytes; a message has at most so many more.
+        case messages(limit: Int)
     }
 
     /// One thing that happens, and what is done then.

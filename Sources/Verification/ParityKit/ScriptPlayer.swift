@@ -44,6 +44,7 @@ final class ScriptPlayer {
             self.react(.close, connection)
             self.connection = nil
         }
+        observer.framing = script.framing
         react(.start, connection)
     }
 

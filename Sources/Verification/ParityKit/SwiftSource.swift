@@ -69,10 +69,11 @@ extension Peer {
 
 extension Script {
     var swiftSource: String {
-        if reactions.isEmpty { return "Script(.\(response))" }
+        let framing = framing.map { ", framing: .\($0)" } ?? ""
+        if reactions.isEmpty { return "Script(.\(response)\(framing))" }
         let texts = reactions.map { reaction in
             ".on(\(reaction.trigger), \(reaction.actions.map { "\($0)" }.joined(separator: ", ")))"
         }
-        return "Script(.\(response), [\(texts.joined(separator: ", "))])"
+        return "Script(.\(response), [\(texts.joined(separator: ", "))]\(framing))"
     }
 }

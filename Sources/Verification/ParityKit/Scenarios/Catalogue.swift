@@ -3,6 +3,7 @@ extension Scenario {
     public static var all: [Scenario] {
         [
             echoing, ending, resetting, writing, connecting, accepting, binding, polling, timing, looping, signalling,
+            framing,
         ].flatMap { $0 }
     }
 }
