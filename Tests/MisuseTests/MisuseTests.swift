@@ -103,7 +103,7 @@ struct `What an optimised program says before it traps` {
             ChildProcess.pathOfTool("swiftc"),
             [
                 "-O", "-parse-as-library", "-package-name", "program", "-module-name", "Program",
-                "-module-cache-path", "\(directory.path)/cache", "-o", directory.path(of: "program"),
+                "-module-cache-path", ChildProcess.pathOfModuleCache(), "-o", directory.path(of: "program"),
                 projectFolder + "Sources/CallbackModel/Core/Mistake.swift", directory.path(of: "program.swift"),
             ])
         let status = try compiler.waitForExit(timeLimit: .seconds(600))

@@ -16,7 +16,7 @@ struct `Faults` {
     @Test(arguments: Engine.allCases)
     func `that a kernel may show at any time change nothing`(engine: Engine) throws {
         let (status, output) = try run([
-            "--faults", "soft", "--engine", engine.rawValue, "--random", "40", "--count", "20000",
+            "--faults", "soft", "--engine", engine.rawValue, "--random", "20", "--count", "5000",
         ])
         #expect(status == .exited(0), "\(output)")
         for kind in [
@@ -38,7 +38,7 @@ struct `Faults` {
         #expect(status == .exited(0), "\(output)")
     }
 
-    @Test(.heavy, arguments: Engine.allCases, [(HardWorkload.echo, 8), (.unix, 2), (.clients, 2)])
+    @Test(.heavy, arguments: Engine.allCases, [(HardWorkload.echo, 4), (.unix, 2), (.clients, 2)])
     func `that end a call leave a prefix, one onClose and no descriptor`(
         engine: Engine, size: (workload: HardWorkload, count: Int)
     ) throws {

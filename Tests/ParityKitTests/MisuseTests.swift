@@ -14,7 +14,7 @@ struct `Random calls from everywhere` {
     func `keep the contract on every engine`(engine: Engine) async {
         await #expect(processExitsWith: .success) { [name = engine.rawValue as String] in
             let engine = try #require(Engine(rawValue: name))
-            for seed in UInt64(0)..<40 {
+            for seed in UInt64(0)..<20 {
                 let violations = Misuse.play(Misuse.sequence(seed: seed), on: Participant(engine))
                 #expect(violations.isEmpty, "seed \(seed)")
             }
@@ -70,7 +70,7 @@ struct `Random calls against planted bugs` {
 
     /// Otherwise catching a bug would mean nothing.
     @Test func `without one, the small engine passes`() {
-        let failure = Self.failure(of: nil, among: 0..<200)
+        let failure = Self.failure(of: nil, among: 0..<50)
         #expect(failure?.violations == nil)
     }
 

@@ -15,6 +15,11 @@ extension ChildProcess {
         try pathInBuildFolder("Modules", "the modules") { access("\($0)/CallbackServer.swiftmodule", F_OK) == 0 }
     }
 
+    /// The folder with what the compiler keeps of C modules.
+    public static func pathOfModuleCache() throws -> String {
+        try pathInBuildFolder("ModuleCache", "the module cache") { access($0, W_OK) == 0 }
+    }
+
     /// The path of `name` in the folder that the tests were built in, if `isIt` says that it is what is meant.
     public static func pathInBuildFolder(
         _ name: String, _ waitedFor: String, _ isIt: (String) -> Bool

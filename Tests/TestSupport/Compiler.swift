@@ -20,7 +20,8 @@ public struct Compiler {
         options = [
             // Not -typecheck: escaping spans and crossed threads are found behind it, in passes over SIL.
             "-emit-sil", "-wmo", "-o", "/dev/null", "-module-name", "Program",
-            "-module-cache-path", "\(directory.path)/cache",
+            // The one of the build: to make the modules of Glibc anew takes longer than to compile a program.
+            "-module-cache-path", try ChildProcess.pathOfModuleCache(),
             "-swift-version", "6", "-strict-memory-safety", "-warnings-as-errors", "-diagnostic-style", "llvm",
             "-package-description-version", "6.2",
             "-I", modules, "-I", projectFolder + "Sources/CLibuv", "-I", manifests, "-Xcc", "-fmodule-map-file=\(map)",

@@ -10,11 +10,8 @@ extension Trait where Self == OwnThread {
 }
 
 extension Trait where Self == Heavy {
-    /// Runs a test beside one other at most: it holds real time to limits of some 100 ms, or fills a core for long.
-    public static var heavy: Self { Heavy(places: Places.count / 2) }
-
-    /// Runs a test beside no other: it shows a fault only if the next descriptor has the number that was closed last.
-    public static var alone: Self { Heavy(places: Places.count) }
+    /// Takes half of the places: the test holds real time to limits of some 100 ms, or fills a core for long.
+    public static var heavy: Self { Heavy() }
 }
 
 /// Runs each test on a thread of its own; ``Testing/Trait/onOwnThread``.
@@ -26,7 +23,7 @@ public struct OwnThread: TestTrait, SuiteTrait, TestScoping {
     public func provideScope(
         for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void
     ) async throws {
-        let places = test.traits.compactMap { ($0 as? Heavy)?.places }.max() ?? 1
+        let places = test.traits.contains { $0 is Heavy } ? Places.count / 2 : 1
         await Places.shared.take(places)
         let thread = ThreadExecutor()
         let outcome: Result<Void, any Error>
@@ -41,16 +38,14 @@ public struct OwnThread: TestTrait, SuiteTrait, TestScoping {
     }
 }
 
-/// Marks a test for ``OwnThread``; ``Testing/Trait/heavy`` and ``Testing/Trait/alone``.
+/// Marks a test for ``OwnThread``; ``Testing/Trait/heavy``.
 public struct Heavy: TestTrait, SuiteTrait {
     /// For the tests of a suite too.
     public var isRecursive: Bool { true }
-
-    /// How many of the places it takes.
-    fileprivate let places: Int
 }
 
-/// How many tests run beside each other. First come, first served, so that a test that wants all places gets them.
+/// How many tests run beside each other. A test that needs one place passes those that wait for several, so that no
+/// place stays empty while they wait. At the end only heavy tests are left, and two of them fill two cores.
 private actor Places {
     static let shared = Places()
     /// 16: enough that waiting costs little time, few enough that two cores keep the tests' own time limits. 4 under a
@@ -61,7 +56,7 @@ private actor Places {
     private var waiting: [(places: Int, continuation: CheckedContinuation<Void, Never>)] = []
 
     func take(_ places: Int) async {
-        if waiting.isEmpty, free >= places {
+        if free >= places {
             free -= places
             return
         }
@@ -70,10 +65,10 @@ private actor Places {
 
     func giveBack(_ places: Int) {
         free += places
-        while let first = waiting.first, free >= first.places {
-            free -= first.places
-            waiting.removeFirst()
-            first.continuation.resume()
+        while let next = waiting.firstIndex(where: { $0.places <= free }) {
+            let (places, continuation) = waiting.remove(at: next)
+            free -= places
+            continuation.resume()
         }
     }
 }

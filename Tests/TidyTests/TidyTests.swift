@@ -14,7 +14,8 @@ import Testing
     @Test func `lines fit the screen, comments too`() throws {
         for folder in ["Sources", "Tests", "Benchmarks/Sources", "Benchmarks/Tests", "Examples/Sources"] {
             for file in try swiftFiles(folder) {
-                for (number, line) in file.lines.enumerated() where line.count > 120 {
+                // Bytes are counted quickly, and are at least as many.
+                for (number, line) in file.lines.enumerated() where line.utf8.count > 120 && line.count > 120 {
                     Issue.record("\(file.path):\(number + 1): \(line.count) columns, at most 120 fit")
                 }
             }
@@ -58,8 +59,8 @@ import Testing
             ),
         ]
         for file in try swiftFiles("Sources") + swiftFiles("Tests") where file.name != "TidyTests.swift" {
-            for (number, line) in file.code {
-                for hatch in hatches where line.contains(hatch) && allowed[file.path]?.hatch != hatch {
+            for hatch in hatches where file.has(hatch) && allowed[file.path]?.hatch != hatch {
+                for (number, line) in file.code where line.contains(hatch) {
                     Issue.record("\(file.path):\(number): \(hatch) needs a line in the list of this test")
                 }
             }
@@ -87,6 +88,7 @@ import Testing
     /// `precondition` drops its sentence in a release build, which is what users run.
     @Test func `a mistake is told in release builds too`() throws {
         for file in try swiftFiles("Sources") {
+            guard file.has("precondition") else { continue }
             for (number, line) in file.code where line.contains(/\bprecondition(Failure)?\(/) {
                 Issue.record("\(file.path):\(number): precondition says nothing in a release build; use `require`")
             }
@@ -148,9 +150,8 @@ import Testing
 
     @Test func `no page tells where it was written`() throws {
         for file in try swiftFiles("Sources") + swiftFiles("Tests") where file.name != "TidyTests.swift" {
-            for (number, line) in file.lines.enumerated() {
-                let isLocal = ["/home/", "/root/", "/Users/"].contains { line.contains($0) }
-                #expect(!isLocal, "\(file.path):\(number + 1): a path of one machine")
+            for place in ["/home/", "/root/", "/Users/"] {
+                #expect(!file.has(place), "\(file.path): \(place), a path of one machine")
             }
         }
     }
@@ -168,7 +169,11 @@ private let root =
 
 private struct SourceFile {
     let path: String
+    let text: String
     let lines: [String]
+
+    /// Quicker than `contains`, which compares characters.
+    func has(_ word: String) -> Bool { strstr(text, word) != nil }
 
     var name: String { String(path.split(separator: "/").last ?? "") }
 
@@ -191,7 +196,7 @@ private func swiftFiles(_ folder: String) throws -> [SourceFile] {
     let files = try all.filter { $0.hasSuffix(".swift") }.sorted().map { path in
         let text = try String(contentsOfFile: root + folder + "/" + path, encoding: .utf8)
         return SourceFile(
-            path: folder + "/" + path,
+            path: folder + "/" + path, text: text,
             lines: text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init))
     }
     #expect(!files.isEmpty, "no Swift file in \(folder)")

@@ -46,10 +46,11 @@ struct `Finishing` {
         var isOver = false
         let reading = place.loop.schedule(after: .zero, repeating: .milliseconds(50)) { _ in
             // 2.5 s for all of it, or more. The peer's kernel has a small buffer, so it acknowledges nearly all the
-            // time.
+            // time. The timer may fire once more before the connection has seen the peer's end.
+            guard !isOver else { return }
             let result = recv(peer.descriptor, &input[count], min(size / 50, size - count), Int32(MSG_DONTWAIT))
             if result > 0 { count += result }
-            if count == size, !isOver {
+            if count == size {
                 isOver = true
                 try? peer.halfClose()
             }
