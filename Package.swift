@@ -59,10 +59,17 @@ let package = Package(
         .target(
             name: "FaultKit", dependencies: ["ParityKit", "CallbackModel"], path: "Sources/Verification/FaultKit",
             swiftSettings: strict),
+        .target(
+            name: "RandomCalls", dependencies: ["ParityKit", "CallbackModel"], path: "Sources/Verification/RandomCalls",
+            swiftSettings: strict),
+        // An engine to be broken, and a program that runs it under faults.
+        .executableTarget(
+            name: "Breakable", dependencies: ["CallbackModel", "CLinux", "FaultKit", "ParityKit"],
+            path: "Sources/Verification/Breakable", swiftSettings: testing),
         .executableTarget(
             name: "parity",
             dependencies: [
-                "CallbackServer", "ParityKit", "FaultKit",
+                "CallbackServer", "ParityKit", "FaultKit", "RandomCalls",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Sources/Verification/parity", swiftSettings: strict),
@@ -77,22 +84,17 @@ let package = Package(
         .testTarget(
             name: "ReadinessEngineTests", dependencies: ["ReadinessEngine", "CallbackModel", "CLinux", "TestSupport"],
             swiftSettings: testing),
-        .testTarget(
-            name: "ContractTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
         // A resolver that the tests control.
         .target(name: "CNames", path: "Tests/CNames"),
         .testTarget(
-            name: "ClientTests", dependencies: ["CallbackServer", "CNames", "TestSupport"], swiftSettings: testing),
+            name: "ContractTests", dependencies: ["CallbackServer", "CNames", "TestSupport"], swiftSettings: testing),
         .testTarget(
             name: "EchoTests", dependencies: ["echo", "CallbackServer", "TestSupport"], swiftSettings: testing),
-        // An engine to be broken, and a program that runs it under faults.
-        .executableTarget(
-            name: "Breakable", dependencies: ["CallbackModel", "CLinux", "FaultKit", "ParityKit"],
-            path: "Tests/Breakable", swiftSettings: testing),
         .testTarget(
             name: "ParityKitTests",
             dependencies: [
-                "ParityKit", "FaultKit", "CallbackServer", "CallbackModel", "parity", "Breakable", "TestSupport",
+                "ParityKit", "FaultKit", "RandomCalls", "CallbackServer", "CallbackModel", "parity", "Breakable",
+                "TestSupport",
             ],
             swiftSettings: testing),
         .testTarget(name: "MisuseTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),

@@ -37,14 +37,6 @@ struct `A divergence` {
                 """)
     }
 
-    @Test func `that is known, with its reason, is none`() {
-        var known = scenario { $0.closing = .localClose }
-        #expect(!Parity.run(known, on: [Participant(.poll)]).isEqual)
-        known.knownDifferences = [.init(participant: "poll", line: "closed", reason: "this test says so")]
-        #expect(Parity.run(known, on: [Participant(.poll)]).isEqual)
-        #expect(!Parity.run(known, on: [Participant(.select)]).isEqual)
-    }
-
     @Test func `of a peer that waits in vain is a violation`() throws {
         var endless = scenario()
         endless.peers = [Peer(.read(1))]

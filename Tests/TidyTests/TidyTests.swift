@@ -71,8 +71,9 @@ import Testing
     @Test func `unsafe only becomes rarer`() throws {
         // module → how often its code says `unsafe`. A number may only fall.
         let most = [
-            "CallbackModel": 164, "CallbackServer": 0, "FaultKit": 23, "LibuvEngine": 219, "LinuxSockets": 31,
-            "ParityKit": 61, "ReadinessEngine": 67, "echo": 2, "parity": 29,
+            "Breakable": 0, "CallbackModel": 164, "CallbackServer": 0, "FaultKit": 19, "LibuvEngine": 219,
+            "LinuxSockets": 31,
+            "ParityKit": 52, "RandomCalls": 9, "ReadinessEngine": 67, "echo": 2, "parity": 29,
         ]
         var counts: [String: Int] = [:]
         for file in try swiftFiles("Sources") {
@@ -104,7 +105,9 @@ import Testing
             "ReadinessEngine": ["CallbackModel", "CLinux", "LinuxSockets"],
             "CallbackServer": ["CallbackModel", "LibuvEngine", "ReadinessEngine"],
             "echo": ["CallbackServer", "ArgumentParser"],
-            "parity": ["CallbackServer", "ParityKit", "FaultKit", "ArgumentParser"],
+            "parity": ["CallbackServer", "ParityKit", "FaultKit", "RandomCalls", "ArgumentParser"],
+            "RandomCalls": ["CallbackModel", "ParityKit"],
+            "Breakable": ["CallbackModel", "CLinux", "FaultKit", "ParityKit"],
             "FaultKit": ["CallbackModel", "ParityKit"],
             "ParityKit": ["CallbackModel", "CLinux"],
         ]

@@ -36,7 +36,7 @@ struct BulkEcho {
     func run(_ progress: @escaping @Sendable (String) -> Void) -> Findings {
         let state = State()
         // A thread of its own, since the calls of this one are not to be hit.
-        JoinedThread { [self] in serve(state, progress) }.join()
+        startThread { [self] in serve(state, progress) }.join()
         return state.findings.withLock { $0 }
     }
 
@@ -73,12 +73,12 @@ struct BulkEcho {
 
     private func startPeers(
         _ addresses: [SocketAddress], _ state: State, _ progress: @escaping @Sendable (String) -> Void
-    ) -> [JoinedThread] {
+    ) -> [StartedThread] {
         (0..<Self.peers).map { number in
             let peer = BulkPeer(
                 number: number, address: addresses[number % addresses.count], seed: seed, state: state,
                 isEnough: { [library, target] in library.injected >= target }, progress: progress)
-            return JoinedThread {
+            return startThread {
                 peer.run()
                 state.peersLeft.subtract(1, ordering: .acquiringAndReleasing)
             }
@@ -90,36 +90,5 @@ struct BulkEcho {
             if connection.write(bytes) == .saturated { connection.pause() }
         }
         connection.onDrain = { $0.resume() }
-    }
-}
-
-/// A thread that somebody waits for.
-struct JoinedThread {
-    private let thread: pthread_t
-
-    private final class Body: Sendable {
-        let run: @Sendable () -> Void
-        init(_ run: @escaping @Sendable () -> Void) { self.run = run }
-    }
-
-    init(_ body: @escaping @Sendable () -> Void) {
-        // Retained here, released by `takeRetainedValue` in the new thread.
-        let body = unsafe Unmanaged.passRetained(Body(body)).toOpaque()
-        var thread = pthread_t()
-        let status = unsafe pthread_create(
-            &thread, nil,
-            { argument in
-                if let argument = unsafe argument {
-                    unsafe Unmanaged<Body>.fromOpaque(argument).takeRetainedValue().run()
-                }
-                return nil
-            }, body)
-        require(status == 0, "pthread_create: errno \(status)")
-        self.thread = thread
-    }
-
-    /// Waits until its body has run; to be called once.
-    func join() {
-        pthread_join(thread, nil)
     }
 }

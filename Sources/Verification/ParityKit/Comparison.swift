@@ -33,13 +33,13 @@ enum Comparison {
             for violation in outcome.violations { add(outcome, nil, "  \(violation)") }
             var mine = outcome.transcript
             if scenario.expectedNotes == nil { mine.notes = [] }
-            if let expected, let text = firstDifference(expected, mine, outcome.participant, scenario) {
+            if let expected, let text = firstDifference(expected, mine) {
                 add(outcome, "expected", text)
             }
         }
         guard let first = outcomes.first else { return divergences }
         for outcome in outcomes.dropFirst() {
-            if let text = firstDifference(first.transcript, outcome.transcript, outcome.participant, scenario) {
+            if let text = firstDifference(first.transcript, outcome.transcript) {
                 add(outcome, first.participant, text)
             }
         }
@@ -54,14 +54,12 @@ enum Comparison {
             connections: scenario.expected.map { Canonicalization.lines($0) }, notes: scenario.expectedNotes ?? [])
     }
 
-    /// The first line in which two transcripts differ, unless that is known.
-    static func firstDifference(
-        _ wanted: Transcript, _ seen: Transcript, _ participant: String, _ scenario: Scenario
-    ) -> String? {
+    /// The first line in which two transcripts differ.
+    static func firstDifference(_ wanted: Transcript, _ seen: Transcript) -> String? {
         let (left, right) = (wanted.text, seen.text)
         for index in 0..<max(left.count, right.count) {
             let (mine, other) = (index < left.count ? left[index] : nil, index < right.count ? right[index] : nil)
-            if mine == other || isKnown(mine ?? other ?? "", participant, scenario) { continue }
+            if mine == other { continue }
             var lines = left[max(0, index - context)..<index].map { "    \($0)" }
             // The heading says which connection it is; it may be further up.
             if let heading = left[..<index].last(where: { $0.hasPrefix("connection") }),
@@ -74,11 +72,5 @@ enum Comparison {
             return lines.joined(separator: "\n")
         }
         return nil
-    }
-
-    private static func isKnown(_ line: String, _ participant: String, _ scenario: Scenario) -> Bool {
-        scenario.knownDifferences.contains { known in
-            known.participant == participant && line.drop { $0 == " " }.hasPrefix(known.line)
-        }
     }
 }

@@ -1,4 +1,4 @@
-internal import CallbackModel
+package import CallbackModel
 internal import Glibc
 internal import Synchronization
 
@@ -113,7 +113,7 @@ extension EventLoop.Metrics {
     private static let turnsAllowed: UInt64 = 1_000
 
     /// What is wrong with a loop that has run for so long; nothing if it has waited as it should.
-    func spinning(for time: Duration) -> String? {
+    package func spinning(for time: Duration) -> String? {
         let milliseconds = UInt64(max(0, time.wholeMilliseconds))
         let bound =
             Self.turnsAllowed + Self.turnsPerEvent * (events + callbacks) + Self.turnsPerMillisecond * milliseconds
@@ -132,16 +132,16 @@ enum StageOfThread {
 }
 
 /// An object for each thread, which whoever sets it keeps alive (pthread_setspecific(3)).
-struct ThreadSlot<Object: AnyObject>: Sendable {
+package struct ThreadSlot<Object: AnyObject>: Sendable {
     private let key: pthread_key_t
 
-    init() {
+    package init() {
         var key = pthread_key_t()
         _ = unsafe pthread_key_create(&key, nil)
         self.key = key
     }
 
-    var object: Object? {
+    package var object: Object? {
         get { unsafe pthread_getspecific(key).map { unsafe Unmanaged<Object>.fromOpaque($0).takeUnretainedValue() } }
         nonmutating set {
             _ = unsafe pthread_setspecific(
@@ -154,7 +154,7 @@ extension SplitMix {
     private static let counter = Atomic<Int>(0)
 
     /// A number that no other call in this process gets.
-    static func nextNumber() -> Int {
+    package static func nextNumber() -> Int {
         counter.wrappingAdd(1, ordering: .relaxed).newValue
     }
 }

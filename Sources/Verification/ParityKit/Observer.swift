@@ -2,20 +2,22 @@ internal import CallbackModel
 internal import Glibc
 
 /// Watches over what holds in every run: one thread, no callback inside another, and what else was seen to be wrong.
-final class Overseer {
+package final class Overseer {
     private let thread = pthread_self()
     private var running: String?
-    private(set) var violations: [String] = []
+    package private(set) var violations: [String] = []
+
+    package init() {}
 
     /// So many are kept: one fault often shows again with each byte.
     private static let mostViolations = 20
 
-    func report(_ violation: String) {
+    package func report(_ violation: String) {
         if violations.count < Self.mostViolations, !violations.contains(violation) { violations.append(violation) }
     }
 
     /// Goes around a call of the user's, in which no callback may run.
-    func call<Answer>(_ name: @autoclosure () -> String, _ body: () -> Answer) -> Answer {
+    package func call<Answer>(_ name: @autoclosure () -> String, _ body: () -> Answer) -> Answer {
         let outer = running
         running = name()
         defer { running = outer }
@@ -23,7 +25,7 @@ final class Overseer {
     }
 
     /// Goes around `run`, the one call in which callbacks run.
-    func run(_ body: () -> Void) {
+    package func run(_ body: () -> Void) {
         let outer = running
         running = nil
         body()
@@ -31,7 +33,7 @@ final class Overseer {
     }
 
     /// Goes around a callback.
-    func callback<Answer>(_ name: @autoclosure () -> String, _ body: () -> Answer) -> Answer {
+    package func callback<Answer>(_ name: @autoclosure () -> String, _ body: () -> Answer) -> Answer {
         if let running { report("clause 1: \(name()) ran inside \(running)") }
         if pthread_equal(pthread_self(), thread) == 0 { report("clause 1: \(name()) ran on another thread") }
         let outer = running

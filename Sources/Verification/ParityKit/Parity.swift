@@ -81,7 +81,7 @@ public enum Parity {
     }
 
     /// Runs `body`; again, if it has left descriptors open and is alone, and `describe` says so if it does each time.
-    static func leaving<Answer>(
+    package static func leaving<Answer>(
         isAlone: Bool, _ body: () -> Answer, describe: (Answer, Int) -> Answer
     ) -> Answer {
         guard isAlone else { return body() }

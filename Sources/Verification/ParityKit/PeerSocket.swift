@@ -11,6 +11,11 @@ package struct PeerFailure: Error {
     /// ENOTCONN is what shutdown(2) says once a reset has been told.
     var isReset: Bool { errno == ECONNRESET || errno == EPIPE || errno == ENOTCONN }
 
+    package init(call: String, errno: Int32) {
+        self.call = call
+        self.errno = errno
+    }
+
     package var description: String {
         errno == 0 ? "\(call): the time limit has passed" : IOError(call: call, errno: errno).description
     }
@@ -38,7 +43,7 @@ package final class PeerSocket {
 
     deinit { close() }
 
-    func set<Value: BitwiseCopyable>(_ level: Int32, _ option: Int32, _ value: Value) {
+    package func set<Value: BitwiseCopyable>(_ level: Int32, _ option: Int32, _ value: Value) {
         var value = value
         _ = unsafe setsockopt(descriptor, level, option, &value, socklen_t(MemoryLayout<Value>.size))
     }
@@ -51,7 +56,7 @@ package final class PeerSocket {
     // MARK: Names
 
     /// Takes a name of its own before connecting, by which the other side can tell whose connection it accepts.
-    func takeName(_ address: SocketAddress, number: Int) throws(PeerFailure) -> String {
+    package func takeName(_ address: SocketAddress, number: Int) throws(PeerFailure) -> String {
         switch address.family {
         case .ipv4:
             // A loopback address for each peer, and a port chosen at connect, so that none is used up (ip(7)).
@@ -76,13 +81,13 @@ package final class PeerSocket {
         }
     }
 
-    func bind(to address: SocketAddress) throws(PeerFailure) {
+    package func bind(to address: SocketAddress) throws(PeerFailure) {
         set(SOL_SOCKET, SO_REUSEADDR, Int32(1))
         let status = unsafe address.withSockaddr { unsafe Glibc.bind(descriptor, $0, $1) == 0 ? 0 : errno }
         guard status == 0 else { throw PeerFailure(call: "bind", errno: status) }
     }
 
-    func localAddress() throws(PeerFailure) -> SocketAddress {
+    package func localAddress() throws(PeerFailure) -> SocketAddress {
         var storage = sockaddr_storage()
         var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
         let status = unsafe withUnsafeMutablePointer(to: &storage) { storage in
@@ -118,11 +123,11 @@ package final class PeerSocket {
         }
     }
 
-    func listen(backlog: Int32) throws(PeerFailure) {
+    package func listen(backlog: Int32) throws(PeerFailure) {
         guard Glibc.listen(descriptor, backlog) == 0 else { throw PeerFailure(call: "listen", errno: errno) }
     }
 
-    func accept() throws(PeerFailure) -> PeerSocket {
+    package func accept() throws(PeerFailure) -> PeerSocket {
         while true {
             try wait(POLLIN, "accept")
             // Not accept(2): a child that is spawned meanwhile would inherit the socket, and hold back its FIN.
@@ -175,19 +180,19 @@ package final class PeerSocket {
         guard shutdown(descriptor, Int32(how)) == 0 else { throw PeerFailure(call: "shutdown", errno: errno) }
     }
 
-    func reset() {
+    package func reset() {
         set(SOL_SOCKET, SO_LINGER, linger(l_onoff: 1, l_linger: 0))
         close()
     }
 
     /// Gives the descriptor away, for somebody else to close.
-    func surrender() -> Int32 {
+    package func surrender() -> Int32 {
         isOpen = false
         return descriptor
     }
 
     /// Another descriptor of the same socket, which the caller owns; -1 if there is none left.
-    func duplicate() -> Int32 {
+    package func duplicate() -> Int32 {
         fcntl(descriptor, F_DUPFD_CLOEXEC, 0)
     }
 
@@ -200,7 +205,7 @@ package final class PeerSocket {
 
 extension SocketAddress {
     /// The loopback address of the peer with this number: 127.1.0.1 for the first; all of 127.0.0.0/8 is loopback.
-    static func loopback(number: Int) throws(PeerFailure) -> SocketAddress {
+    package static func loopback(number: Int) throws(PeerFailure) -> SocketAddress {
         do throws(IOError) {
             return try .ipv4("127.1.\(number / 250).\(number % 250 + 1)", port: 0)
         } catch {

@@ -20,8 +20,6 @@ public struct Scenario: Sendable {
     public var expected: [Expectation]
     /// The notes that have to be made, in order; nothing if only the engines are compared.
     public var expectedNotes: [String]?
-    /// Differences that are known and accepted, with their reason.
-    public var knownDifferences: [KnownDifference] = []
     /// What no run takes unless something hangs.
     public var timeLimit: Duration = .seconds(10)
 
@@ -64,23 +62,6 @@ public struct Scenario: Sendable {
         case ipv6
         /// A Unix socket in a file of its own.
         case unix
-    }
-
-    /// A difference that is known and accepted.
-    public struct KnownDifference: Hashable, Sendable {
-        /// The participant that differs.
-        public var participant: String
-        /// The beginning of the line in which it does.
-        public var line: String
-        /// Why that is no fault.
-        public var reason: String
-
-        /// A difference of `participant` in lines that begin with `line`.
-        public init(participant: String, line: String, reason: String) {
-            self.participant = participant
-            self.line = line
-            self.reason = reason
-        }
     }
 }
 

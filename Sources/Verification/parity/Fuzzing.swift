@@ -2,9 +2,10 @@
     import CallbackServer
     import Glibc
     import ParityKit
+    import RandomCalls
 
-    // Built with FUZZING and libFuzzer, which brings a `main` of its own, this program is a fuzzer of the misuse
-    // machine; CONTRIBUTING.md has the command.
+    // Built with FUZZING and libFuzzer, which brings a `main` of its own, this program is a fuzzer of the
+    // random calls; CONTRIBUTING.md has the command.
 
     private let participants = Engine.allCases.map(Participant.init(engine:))
 
@@ -13,10 +14,10 @@
     public func testOneInput(_ data: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
         let sequence = unsafe Array(UnsafeBufferPointer(start: data, count: count))
         for participant in participants {
-            let violations = Misuse.play(sequence, on: participant, isAlone: true)
+            let violations = CallSequence.play(sequence, on: participant, isAlone: true)
             guard !violations.isEmpty else { continue }
             Terminal.printLine("\(participant.name): " + violations.joined(separator: "\n  "))
-            // The fuzzer then writes the input to a file, for `parity --misuse-file`.
+            // The fuzzer then writes the input to a file, for `parity --calls-file`.
             abort()
         }
         return 0

@@ -26,10 +26,10 @@ struct ParityCommand: ParsableCommand {
     var random: Int?
 
     @Option(help: ArgumentHelp("Play so many sequences of random calls instead, on each engine.", valueName: "n"))
-    var misuse: Int?
+    var calls: Int?
 
     @Option(help: ArgumentHelp("Play the sequence of calls in this file, as a fuzzer writes it.", valueName: "path"))
-    var misuseFile: String?
+    var callsFile: String?
 
     @Flag(help: "Resolve \(HostComparison.cases.count) hosts, odd ones among them, on every engine instead.")
     var hosts = false
@@ -64,8 +64,8 @@ struct ParityCommand: ParsableCommand {
         if let random, !(1...Self.mostRandom).contains(random) {
             throw ValidationError("--random \(random) is not between 1 and \(Self.mostRandom)")
         }
-        if let misuse, !(1...Self.mostRandom).contains(misuse) {
-            throw ValidationError("--misuse \(misuse) is not between 1 and \(Self.mostRandom)")
+        if let calls, !(1...Self.mostRandom).contains(calls) {
+            throw ValidationError("--calls \(calls) is not between 1 and \(Self.mostRandom)")
         }
         if let count, !(1...Self.mostFaults).contains(count) {
             throw ValidationError("--count \(count) is not between 1 and \(Self.mostFaults)")
@@ -77,7 +77,7 @@ struct ParityCommand: ParsableCommand {
         if let plan, FaultPlan(hard: plan) == nil {
             throw ValidationError("\"\(plan)\" is no plan such as \"hard call=write errno=ENOMEM at=3 for-ever\"")
         }
-        let modes = [random != nil, misuse != nil, misuseFile != nil, faults != nil, !scenario.isEmpty]
+        let modes = [random != nil, calls != nil, callsFile != nil, faults != nil, !scenario.isEmpty]
         if hosts, modes.contains(true) || json { throw ValidationError("--hosts goes with --engine alone") }
         if faults != nil, json { throw ValidationError("--faults prints no JSON") }
     }
@@ -89,10 +89,10 @@ struct ParityCommand: ParsableCommand {
         if let faults { return try run(faults, engines) }
         let participants = engines.map(Participant.init(engine:))
         let isWell =
-            if let misuse {
-                MisuseRun(participants: participants).run(count: misuse, seed: seed)
-            } else if let misuseFile {
-                MisuseRun(participants: participants).run(file: misuseFile)
+            if let calls {
+                CallsRun(participants: participants).run(count: calls, seed: seed)
+            } else if let callsFile {
+                CallsRun(participants: participants).run(file: callsFile)
             } else if hosts {
                 HostsRun(participants: participants).run()
             } else if let random {

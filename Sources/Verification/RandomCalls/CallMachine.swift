@@ -1,25 +1,26 @@
 internal import CallbackModel
 internal import Glibc
+internal import ParityKit
 
 /// Plays one sequence: loops one after the other, what lives in them, and their peers.
-final class MisuseMachine {
+final class CallMachine {
     let overseer = Overseer()
-    var tape: MisuseTape
+    var tape: Tape
     /// Nothing once it was let go.
     var loop: EventLoop?
-    var options = MisuseOptions()
+    var options = ChosenOptions()
 
     // What the user holds. Of earlier loops too: every call on them does nothing.
-    var connections: [MisuseConnection] = []
-    var listeners: [MisuseListener] = []
-    var timers: [MisuseTimer] = []
-    var watchers: [MisuseWatcher] = []
+    var connections: [CalledConnection] = []
+    var listeners: [CalledListener] = []
+    var timers: [CalledTimer] = []
+    var watchers: [CalledWatcher] = []
     /// Plain sockets: the other ends of some connections.
-    var peers: [MisusePeer] = []
+    var peers: [CalledPeer] = []
     /// Where sockets for `adopt` are connected to.
     var meetingPlace: PeerSocket?
     /// What was given to wakers, to other threads and to the resolver.
-    var errands = MisuseErrands()
+    var errands = Errands()
 
     private var isRunning = false
     private(set) var isSettling = false
@@ -28,9 +29,9 @@ final class MisuseMachine {
     var writesSteps = false
     private(set) var steps: [String] = []
 
-    private static let slot = ThreadSlot<MisuseMachine>()
+    private static let slot = ThreadSlot<CallMachine>()
     /// For what comes from other threads and runs on this one.
-    static var current: MisuseMachine? { slot.object }
+    static var current: CallMachine? { slot.object }
 
     /// So many loops at most, one after the other.
     private static let mostLoops = 3
@@ -42,7 +43,7 @@ final class MisuseMachine {
     private static let mostOutsideCalls = 4
 
     init(_ sequence: [UInt8], _ participant: Participant, _ limit: Duration) {
-        tape = MisuseTape(sequence)
+        tape = Tape(sequence)
         self.participant = participant
         self.limit = limit
     }
@@ -66,22 +67,22 @@ final class MisuseMachine {
     }
 
     private func playLoop() {
-        errands = MisuseErrands()
-        options = MisuseOptions(&tape)
+        errands = Errands()
+        options = ChosenOptions(&tape)
         note("a loop: \(options)")
         do throws(IOError) {
             loop = try participant.makeLoop(options.loop)
         } catch {
             return overseer.report("making a loop failed: \(error)")
         }
-        let ending = tape.next(below: MisuseEnding.allCases.count)
+        let ending = tape.next(below: Ending.allCases.count)
         let start = ContinuousClock.now
         listen()
         while !tape.isOver, loop != nil {
             for _ in 0..<1 + tape.next(below: Self.mostOutsideCalls) { act() }
-            turn(MisuseTurn(rawValue: tape.next(below: Self.turnsForOneThatWaits)) ?? .noWait)
+            turn(Turn(rawValue: tape.next(below: Self.turnsForOneThatWaits)) ?? .noWait)
         }
-        end(MisuseEnding.allCases[ending])
+        end(Ending.allCases[ending])
         if options.loop.collectsMetrics, let loop, let spinning = loop.metrics.spinning(for: .now - start) {
             overseer.report(spinning)
         }
@@ -108,7 +109,7 @@ final class MisuseMachine {
 
     // MARK: Turns
 
-    func turn(_ turn: MisuseTurn) {
+    func turn(_ turn: Turn) {
         // Settling takes thousands where the kernel waits for its own timers.
         if !isSettling { note("run: \(turn)") }
         isRunning = true
@@ -117,7 +118,7 @@ final class MisuseMachine {
         noticeLoop()
     }
 
-    private func run(_ turn: MisuseTurn) {
+    private func run(_ turn: Turn) {
         guard let loop else { return }
         overseer.run {
             do throws(IOError) {
@@ -148,7 +149,7 @@ final class MisuseMachine {
 
     // MARK: The end of a loop
 
-    private func end(_ ending: MisuseEnding) {
+    private func end(_ ending: Ending) {
         guard loop != nil else { return }
         note("the end: \(ending)")
         // Callbacks do nothing more.
@@ -239,14 +240,14 @@ final class MisuseMachine {
 }
 
 /// How a loop is run for a while.
-enum MisuseTurn: Int {
+enum Turn: Int {
     case once, untilStopped, twice
     /// Any other number.
     case noWait
 }
 
 /// How a loop ends.
-enum MisuseEnding: CaseIterable {
+enum Ending: CaseIterable {
     case reset, close, end
     /// When nothing is owed any more.
     case settle
@@ -255,7 +256,7 @@ enum MisuseEnding: CaseIterable {
 }
 
 /// What the loop, its listeners and connections are made with, such that queues fill and time-outs pass.
-struct MisuseOptions: CustomStringConvertible {
+struct ChosenOptions: CustomStringConvertible {
     var loop = EventLoop.Options()
     var listener = Listener.Options()
     var connection: Connection.Options { listener.connection }
@@ -274,7 +275,7 @@ struct MisuseOptions: CustomStringConvertible {
 
     init() {}
 
-    init(_ tape: inout MisuseTape) {
+    init(_ tape: inout Tape) {
         loop.collectsMetrics = tape.chance(1, of: 2)
         loop.maxQueuedBytes = tape.chance(1, of: 4) ? 1 << 20 : 1 << 30
         var options = Connection.Options()

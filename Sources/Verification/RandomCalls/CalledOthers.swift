@@ -1,10 +1,11 @@
 internal import CallbackModel
 internal import Glibc
+internal import ParityKit
 
 /// A listener as the contract says it must be, beside the one that is.
-final class MisuseListener {
+final class CalledListener {
     let number: Int
-    private unowned let machine: MisuseMachine
+    private unowned let machine: CallMachine
     private var overseer: Overseer { machine.overseer }
     private(set) var listener: Listener?
     private weak var alive: Listener?
@@ -20,7 +21,7 @@ final class MisuseListener {
     private var drains = 0
     private var isDrainOwed = false
 
-    init(_ number: Int, _ machine: MisuseMachine) {
+    init(_ number: Int, _ machine: CallMachine) {
         self.number = number
         self.machine = machine
     }
@@ -155,8 +156,8 @@ final class MisuseListener {
 }
 
 /// A timer, and when it may fire.
-final class MisuseTimer {
-    private unowned let machine: MisuseMachine
+final class CalledTimer {
+    private unowned let machine: CallMachine
     private var timer: EventLoop.Timer?
     private weak var alive: EventLoop.Timer?
     private let isRepeating: Bool
@@ -164,7 +165,7 @@ final class MisuseTimer {
     private var earliest: ContinuousClock.Instant
     private var isLoopGone = false
 
-    init(_ loop: EventLoop, milliseconds: Int, isRepeating: Bool, _ machine: MisuseMachine) {
+    init(_ loop: EventLoop, milliseconds: Int, isRepeating: Bool, _ machine: CallMachine) {
         self.machine = machine
         self.isRepeating = isRepeating
         earliest = .now + .milliseconds(milliseconds)
@@ -224,13 +225,13 @@ final class MisuseTimer {
 }
 
 /// A watched signal.
-final class MisuseWatcher {
-    private unowned let machine: MisuseMachine
+final class CalledWatcher {
+    private unowned let machine: CallMachine
     private var watcher: EventLoop.SignalWatcher?
     private(set) var isWatching = true
     private var isLoopGone = false
 
-    init(_ loop: EventLoop, _ machine: MisuseMachine) throws(IOError) {
+    init(_ loop: EventLoop, _ machine: CallMachine) throws(IOError) {
         self.machine = machine
         machine.note("watch a signal")
         watcher = try loop.onSignal(.user2) { [self] _ in received() }
@@ -268,7 +269,7 @@ final class MisuseWatcher {
 }
 
 /// What was given to the loop to be done once.
-struct MisuseErrands {
+struct Errands {
     private var given: [String: Int] = [:]
     private var done: [String: Int] = [:]
 

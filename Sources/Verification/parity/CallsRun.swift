@@ -1,8 +1,9 @@
 import Glibc
 import ParityKit
+import RandomCalls
 
 /// Random calls from everywhere, by seed, on each participant; the first sequence at fault is shortened and told.
-struct MisuseRun {
+struct CallsRun {
     let participants: [Participant]
 
     /// Plays so many sequences on each; whether all are well.
@@ -15,18 +16,18 @@ struct MisuseRun {
                 if offset.isMultiple(of: 500) {
                     Terminal.progress("\(participant.name): \(offset) of \(count) sequences")
                 }
-                let sequence = Misuse.sequence(seed: seed &+ offset)
-                let violations = Misuse.play(sequence, on: participant, isAlone: true)
+                let sequence = CallSequence.random(seed: seed &+ offset)
+                let violations = CallSequence.play(sequence, on: participant, isAlone: true)
                 played += 1
                 guard !violations.isEmpty else { continue }
                 Terminal.progress("")
-                tell(sequence, violations, participant, "parity --misuse 1 --seed \(seed &+ offset)")
+                tell(sequence, violations, participant, "parity --calls 1 --seed \(seed &+ offset)")
                 isWell = false
                 break
             }
             Terminal.progress("")
             Terminal.printLine(
-                "\(participant.name): \(played) misuse sequences from seed \(seed) in "
+                "\(participant.name): \(played) call sequences from seed \(seed) in "
                     + "\((ContinuousClock.now - start).milliseconds) ms")
         }
         return isWell
@@ -40,11 +41,11 @@ struct MisuseRun {
         }
         var isWell = true
         for participant in participants {
-            let violations = Misuse.play(sequence, on: participant, isAlone: true)
+            let violations = CallSequence.play(sequence, on: participant, isAlone: true)
             if violations.isEmpty {
                 Terminal.printLine("\(participant.name): \(file) is well")
             } else {
-                tell(sequence, violations, participant, "parity --misuse-file \(file)")
+                tell(sequence, violations, participant, "parity --calls-file \(file)")
                 isWell = false
             }
         }
@@ -53,13 +54,13 @@ struct MisuseRun {
 
     private func tell(_ sequence: [UInt8], _ violations: [String], _ participant: Participant, _ command: String) {
         Terminal.printLine("\(participant.name): " + violations.joined(separator: "\n  "))
-        let short = Misuse.shrink(sequence, on: participant, isAlone: true)
-        let steps = Misuse.steps(of: short, on: participant).map { "  \($0)" }
+        let short = CallSequence.shrink(sequence, on: participant, isAlone: true)
+        let steps = CallSequence.steps(of: short, on: participant).map { "  \($0)" }
         Terminal.printLine("Again with: \(command) --engine \(participant.name)")
         Terminal.printLine("Shortened to \(short.count) of \(sequence.count) bytes, which do this:")
         Terminal.printLine(steps.joined(separator: "\n"))
         let digits = short.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
-        Terminal.printLine("Into a file, for --misuse-file: printf \(digits) | xxd -r -p")
+        Terminal.printLine("Into a file, for --calls-file: printf \(digits) | xxd -r -p")
     }
 
     /// A fuzzer's inputs are small.

@@ -1,7 +1,8 @@
 internal import CallbackModel
+internal import ParityKit
 
 // What is called on a connection, and what must be true at the end.
-extension MisuseConnection {
+extension CalledConnection {
     func write(_ bytes: [UInt8], _ way: Int) {
         guard let connection else { return }
         machine.note("write \(bytes.count) bytes to connection \(number), way \(way)")
@@ -105,7 +106,7 @@ extension MisuseConnection {
         isPaused = false
     }
 
-    func pipe(to target: MisuseConnection) {
+    func pipe(to target: CalledConnection) {
         guard target !== self, !isLoopGone, !target.isLoopGone, let to = target.connection, connection != nil else {
             return
         }

@@ -1,13 +1,14 @@
 internal import Glibc
+package import ParityKit
 
 /// Random calls from everywhere: every public call, on open and closed objects, from inside every callback, against a
 /// small model of the callback contract.
 ///
 /// A sequence of bytes says what is called, so that a generator of random numbers and a fuzzer can both write it. It
 /// plays alone in its thread: loops, connections and their peers' sockets.
-public enum Misuse {
+package enum CallSequence {
     /// The sequence of this seed, always the same.
-    public static func sequence(seed: UInt64) -> [UInt8] {
+    package static func random(seed: UInt64) -> [UInt8] {
         // Neighbouring seeds would give neighbouring first numbers to a generator that only counts.
         var random = SplitMix(seed: seed &* 0xD134_2543_DE82_EF95)
         let count = Int.random(in: lengths, using: &random)
@@ -20,11 +21,11 @@ public enum Misuse {
     ///
     /// With `isAlone`, which says that no other thread of the process opens descriptors meanwhile, a sequence that
     /// leaves more of them open than there were, each time it is played, is at fault too.
-    public static func play(
+    package static func play(
         _ sequence: [UInt8], on participant: Participant, within limit: Duration = .seconds(20), isAlone: Bool = false
     ) -> [String] {
         Parity.leaving(isAlone: isAlone) {
-            let machine = MisuseMachine(sequence, participant, limit)
+            let machine = CallMachine(sequence, participant, limit)
             machine.play()
             return machine.overseer.violations
         } describe: { violations, left in
@@ -33,8 +34,8 @@ public enum Misuse {
     }
 
     /// What is done in the course of `sequence`, a line each; as `play`, and for one that has failed.
-    public static func steps(of sequence: [UInt8], on participant: Participant) -> [String] {
-        let machine = MisuseMachine(sequence, participant, shrinkingLimit)
+    package static func steps(of sequence: [UInt8], on participant: Participant) -> [String] {
+        let machine = CallMachine(sequence, participant, shrinkingLimit)
         machine.writesSteps = true
         machine.play()
         return machine.steps + machine.overseer.violations.map { "at fault: \($0)" }
@@ -44,7 +45,7 @@ public enum Misuse {
     private static let shrinkingLimit: Duration = .seconds(1)
 
     /// Leaves out bytes of a sequence that fails for as long as it goes on failing and `limit` allows.
-    public static func shrink(
+    package static func shrink(
         _ sequence: [UInt8], on participant: Participant, within limit: Duration = .seconds(60), isAlone: Bool = false
     ) -> [UInt8] {
         let deadline = ContinuousClock.now + limit
@@ -71,7 +72,7 @@ public enum Misuse {
 }
 
 /// A sequence of bytes that answers questions; once read to its end, it answers each with 0.
-struct MisuseTape {
+struct Tape {
     private let bytes: [UInt8]
     private var position = 0
     private var end: Int

@@ -2,32 +2,33 @@
 import CallbackServer
 import Glibc
 import ParityKit
+import RandomCalls
 import Testing
 
 @testable import Breakable
 
 @Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Random calls from everywhere` {
-    /// `parity --misuse` plays as many as it is told; the gate plays these under the sanitizers too.
+    /// `parity --calls` plays as many as it is told; the gate plays these under the sanitizers too.
     /// In a process of its own: signals, and ports at which nobody listens, are the whole process's.
     @Test(arguments: Engine.allCases)
     func `keep the contract on every engine`(engine: Engine) async {
         await #expect(processExitsWith: .success) { [name = engine.rawValue as String] in
             let engine = try #require(Engine(rawValue: name))
             for seed in UInt64(0)..<20 {
-                let violations = Misuse.play(Misuse.sequence(seed: seed), on: Participant(engine))
+                let violations = CallSequence.play(CallSequence.random(seed: seed), on: Participant(engine))
                 #expect(violations.isEmpty, "seed \(seed)")
             }
         }
     }
 
     @Test func `are the same for the same seed`() {
-        #expect(Misuse.sequence(seed: 7) == Misuse.sequence(seed: 7))
-        #expect(Misuse.sequence(seed: 7) != Misuse.sequence(seed: 8))
+        #expect(CallSequence.random(seed: 7) == CallSequence.random(seed: 7))
+        #expect(CallSequence.random(seed: 7) != CallSequence.random(seed: 8))
     }
 
     @Test func `may be none at all`() {
-        #expect(Misuse.play([], on: Participant(.libuv)).isEmpty)
+        #expect(CallSequence.play([], on: Participant(.libuv)).isEmpty)
     }
 }
 
@@ -49,7 +50,7 @@ struct `Random calls against planted bugs` {
         .urgentDataIsInline: "its peers send no urgent data", .optionsAreNotApplied: "it asks for no socket option",
         .timersDoNotKeepTheLoop: "connections do, until the timers are cancelled",
         .wakeIsLost: "it wakes from the loop's thread, where the next run finds what was asked",
-        .descriptorIsLeaked: "seen where no other test opens descriptors: parity --misuse",
+        .descriptorIsLeaked: "seen where no other test opens descriptors: parity --calls",
     ]
 
     private static let shown = PlantedBug.allCases.filter { unseen[$0] == nil }
@@ -59,10 +60,10 @@ struct `Random calls against planted bugs` {
         of bug: PlantedBug?, among seeds: Range<UInt64>
     ) -> (sequence: [UInt8], violations: [String])? {
         for seed in seeds {
-            let sequence = Misuse.sequence(seed: seed)
+            let sequence = CallSequence.random(seed: seed)
             // A run that hangs because of a bug has shown it after a second.
             let limit: Duration = bug == nil ? .seconds(20) : .seconds(1)
-            let violations = Misuse.play(sequence, on: participant(bug), within: limit)
+            let violations = CallSequence.play(sequence, on: participant(bug), within: limit)
             if !violations.isEmpty { return (sequence, violations) }
         }
         return nil
@@ -86,7 +87,7 @@ struct `Random calls against planted bugs` {
                     missed.append(bug)
                 }
             }
-            print("misuse: caught \(Self.shown.count - missed.count) of \(Self.shown.count)")
+            print("random calls: caught \(Self.shown.count - missed.count) of \(Self.shown.count)")
             #expect(missed.isEmpty)
         }
     }
@@ -94,9 +95,9 @@ struct `Random calls against planted bugs` {
     @Test func `and the sequence is shortened`() throws {
         let participant = Self.participant(.emptyReadIsDelivered)
         let long = try #require(Self.failure(of: .emptyReadIsDelivered, among: 0..<300)?.sequence)
-        let short = Misuse.shrink(long, on: participant, within: .seconds(20))
+        let short = CallSequence.shrink(long, on: participant, within: .seconds(20))
         #expect(short.count < long.count)
-        #expect(!Misuse.play(short, on: participant).isEmpty)
-        #expect(Misuse.steps(of: short, on: participant).contains { $0.hasPrefix("at fault: ") })
+        #expect(!CallSequence.play(short, on: participant).isEmpty)
+        #expect(CallSequence.steps(of: short, on: participant).contains { $0.hasPrefix("at fault: ") })
     }
 }

@@ -1,11 +1,12 @@
 internal import CallbackModel
 internal import Glibc
+internal import ParityKit
 
 /// A plain socket at the other end of a connection.
-final class MisusePeer {
+final class CalledPeer {
     let number: Int
     private let socket: PeerSocket
-    private unowned let machine: MisuseMachine
+    private unowned let machine: CallMachine
     /// All that the kernel took.
     private(set) var sent: [UInt8] = []
     private(set) var receivedCount = 0
@@ -20,13 +21,13 @@ final class MisusePeer {
     /// With RST, which a Unix socket does not have.
     private(set) var hasReset = false
     /// Whom it has connected to.
-    private(set) var listener: MisuseListener?
+    private(set) var listener: CalledListener?
     let isUnix: Bool
-    weak var connection: MisuseConnection? {
+    weak var connection: CalledConnection? {
         didSet { forgetName() }
     }
 
-    init(_ number: Int, _ socket: PeerSocket, isUnix: Bool, _ machine: MisuseMachine) {
+    init(_ number: Int, _ socket: PeerSocket, isUnix: Bool, _ machine: CallMachine) {
         self.number = number
         self.socket = socket
         self.isUnix = isUnix
@@ -36,7 +37,7 @@ final class MisusePeer {
 
     func forgetName() { port = nil }
 
-    func connects(to listener: MisuseListener?) { self.listener = listener }
+    func connects(to listener: CalledListener?) { self.listener = listener }
 
     /// A client that a listener has room for is accepted.
     var owed: String? {

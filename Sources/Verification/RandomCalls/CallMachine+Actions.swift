@@ -1,9 +1,10 @@
 internal import CallbackModel
 internal import Glibc
+internal import ParityKit
 
 // What the sequence can ask for, in callbacks and outside of `run`. Only what the documentation calls a programming
 // error is left out: running a loop inside its own callback, negative times, a pipe between two loops.
-extension MisuseMachine {
+extension CallMachine {
     /// At most so many of each kind in one loop.
     private static let mostConnections = 24
     private static let mostListeners = 3
@@ -40,7 +41,7 @@ extension MisuseMachine {
         return Array(Self.material[first..<first + count])
     }
 
-    private func anyConnection() -> MisuseConnection? {
+    private func anyConnection() -> CalledConnection? {
         connections.isEmpty ? nil : connections[tape.next(below: connections.count)]
     }
 
@@ -64,8 +65,8 @@ extension MisuseMachine {
         }
     }
 
-    private func setCallback(of connection: MisuseConnection) {
-        let callbacks = MisuseConnection.Callback.allCases
+    private func setCallback(of connection: CalledConnection) {
+        let callbacks = CalledConnection.Callback.allCases
         let callback = callbacks[tape.next(below: callbacks.count)]
         let isSet = tape.chance(3, of: 4)
         note("set \(callback) of connection \(connection.number): \(isSet)")
@@ -73,20 +74,20 @@ extension MisuseMachine {
     }
 
     private func changedOptions() -> Connection.Options {
-        var options = MisuseOptions(&tape).connection
+        var options = ChosenOptions(&tape).connection
         options.timeouts.connect = .milliseconds(1 + tape.next(below: 8))
         return options
     }
 
-    private func add(_ kind: MisuseConnection.Kind, _ connection: Connection) -> MisuseConnection {
-        let model = MisuseConnection(connections.count, kind, connection, self)
+    private func add(_ kind: CalledConnection.Kind, _ connection: Connection) -> CalledConnection {
+        let model = CalledConnection(connections.count, kind, connection, self)
         connections.append(model)
         return model
     }
 
     private var isFull: Bool { connections.count >= Self.mostConnections }
 
-    private func accept(_ connection: Connection, _ listener: MisuseListener) {
+    private func accept(_ connection: Connection, _ listener: CalledListener) {
         listener.connected {
             let model = add(.accepted, connection)
             if listener.acceptsLast { model.drains() }
@@ -125,7 +126,7 @@ extension MisuseMachine {
     }
 
     /// One that is open: others may get the port of one that is not.
-    private func openListener() -> MisuseListener? {
+    private func openListener() -> CalledListener? {
         let open = listeners.filter(\.isListening)
         return open.isEmpty ? nil : open[tape.next(below: open.count)]
     }
@@ -138,7 +139,7 @@ extension MisuseMachine {
         do throws(PeerFailure) {
             let isUnix = tape.chance(1, of: 2)
             let (mine, theirs) = isUnix ? try unixPair() : try pair()
-            let peer = MisusePeer(peers.count, theirs, isUnix: isUnix, self)
+            let peer = CalledPeer(peers.count, theirs, isUnix: isUnix, self)
             peers.append(peer)
             do throws(IOError) {
                 let model = add(.adopted, try loop.adopt(connected: mine, options: options.connection))
@@ -229,7 +230,7 @@ extension MisuseMachine {
             let socket = try PeerSocket(for: address, until: Self.soon)
             if tape.chance(1, of: 2) { socket.setBuffers(receive: 4_096, send: 4_096) }
             try socket.connect(to: address)
-            let peer = MisusePeer(peers.count, socket, isUnix: false, self)
+            let peer = CalledPeer(peers.count, socket, isUnix: false, self)
             peers.append(peer)
             peer.connects(to: listener)
             note("peer \(peer.number) connects from \(peer.port ?? 0)")
@@ -257,7 +258,7 @@ extension MisuseMachine {
 
     func listen() {
         guard let loop, listeners.count < Self.mostListeners * 3 else { return }
-        let model = MisuseListener(listeners.count, self)
+        let model = CalledListener(listeners.count, self)
         do throws(IOError) {
             model.begin(
                 try loop.listen(on: .ipv4(Self.host, port: 0), options: options.listener) { [self] in
@@ -293,7 +294,7 @@ extension MisuseMachine {
         guard !timers.isEmpty, !tape.chance(1, of: 3) else {
             guard let loop, timers.count < Self.mostTimers else { return }
             let milliseconds = tape.next(below: 4)
-            timers.append(MisuseTimer(loop, milliseconds: milliseconds, isRepeating: tape.chance(1, of: 4), self))
+            timers.append(CalledTimer(loop, milliseconds: milliseconds, isRepeating: tape.chance(1, of: 4), self))
             return
         }
         let timer = timers[tape.next(below: timers.count)]
@@ -308,7 +309,7 @@ extension MisuseMachine {
     private func actOnWatcher() {
         guard !watchers.isEmpty else {
             guard let loop else { return }
-            do throws(IOError) { watchers.append(try MisuseWatcher(loop, self)) } catch { report("onSignal", error) }
+            do throws(IOError) { watchers.append(try CalledWatcher(loop, self)) } catch { report("onSignal", error) }
             return
         }
         let watcher = watchers[tape.next(below: watchers.count)]
@@ -347,7 +348,7 @@ extension MisuseMachine {
         let number = errands.give("what a waker was given")
         note("execute \(number)")
         overseer.call("execute") {
-            _ = loop.waker.execute { MisuseMachine.current?.finish("what a waker was given", number, inOrder: true) }
+            _ = loop.waker.execute { CallMachine.current?.finish("what a waker was given", number, inOrder: true) }
         }
     }
 

@@ -1,10 +1,11 @@
 internal import CallbackModel
 internal import Glibc
+internal import ParityKit
 
 /// A connection as the contract says it must be, beside the one that is.
-final class MisuseConnection {
+final class CalledConnection {
     let number: Int
-    unowned let machine: MisuseMachine
+    unowned let machine: CallMachine
     var overseer: Overseer { machine.overseer }
     /// The user's reference, which may be dropped at any time.
     var connection: Connection?
@@ -21,8 +22,8 @@ final class MisuseConnection {
 
     enum Other {
         case nobody
-        case peer(MisusePeer)
-        case connection(MisuseConnection)
+        case peer(CalledPeer)
+        case connection(CalledConnection)
     }
 
     /// All that `write` took, in order.
@@ -53,7 +54,7 @@ final class MisuseConnection {
         case end, close, reset, drain, timeouts
     }
 
-    init(_ number: Int, _ kind: Kind, _ connection: Connection, _ machine: MisuseMachine) {
+    init(_ number: Int, _ kind: Kind, _ connection: Connection, _ machine: CallMachine) {
         self.number = number
         self.kind = kind
         self.machine = machine
@@ -65,7 +66,7 @@ final class MisuseConnection {
     }
 
     /// By which this listener, if it is the other end's, knows it, until it does.
-    func name(at listener: MisuseListener) -> Int? {
+    func name(at listener: CalledListener) -> Int? {
         guard kind == .client, case .nobody = other, !isLoopGone else { return nil }
         guard connection?.remoteAddress.port == listener.port else { return nil }
         return connection?.localAddress?.port
