@@ -224,15 +224,3 @@ func raiseDescriptorLimit(to count: Int) throws {
     limit.rlim_cur = min(rlim_t(count), limit.rlim_max)
     try #require(setrlimit(resource, &limit) == 0 && limit.rlim_cur == rlim_t(count), "\(limit.rlim_max) at most")
 }
-
-private func monotonicTime() -> Duration {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return .seconds(Int64(time.tv_sec)) + .nanoseconds(Int64(time.tv_nsec))
-}
-
-/// Lets time pass while something is watched.
-func observe(for time: Duration) {
-    let end = monotonicTime() + time
-    while monotonicTime() < end { poll(nil, 0, 5) }
-}

@@ -67,7 +67,7 @@ struct `Contract 2: order` {
         }
         #expect(diary.closeReasons == [way.reason])
         // A reset drops what the callback has just written.
-        #expect(diary.completions.map(\.result) == [way == .reset ? .failed(.localReset) : .sent])
+        #expect(diary.results == [way == .reset ? .failed(.localReset) : .sent])
         #expect(diary.count(of: .end) == ([.end, .peerEnds].contains(way) ? 1 : 0))
         diary.expectOrder()
     }
@@ -137,7 +137,7 @@ struct `Contract 2: order` {
             _ = try client.receiveUntilOver()
         }
         let reason = byPeer ? CloseReason.peerReset : .localReset
-        let results = diary.completions.map(\.result)
+        let results = diary.results
         #expect(diary.completions.map(\.number) == Array(0..<count))
         #expect(results.first == .sent && results.last == .failed(reason))
         // First those that were sent, then only failures: the peer has a prefix.

@@ -160,12 +160,12 @@ struct `Contract 3: data` {
                 // Replaced while it runs, its captures must last until it returns.
                 let first = connection.onData
                 connection.onData = { connection, bytes in
-                    lines.append("second: " + String(decoding: copy(bytes), as: UTF8.self))
+                    lines.append("second: " + String(decoding: [UInt8](copying: bytes), as: UTF8.self))
                     connection.onData = first
                     connection.write("2")
                 }
                 withExtendedLifetime(token) {
-                    lines.append("first: " + String(decoding: copy(bytes), as: UTF8.self))
+                    lines.append("first: " + String(decoding: [UInt8](copying: bytes), as: UTF8.self))
                 }
                 connection.write("1")
             }

@@ -16,7 +16,7 @@ struct `Contract 5: writing` {
     ) throws {
         let total = 6_000_000
         let bytes = pseudoRandomBytes(count: total, seed: seed)
-        var random = SeededGenerator(seed: seed)
+        var random = SplitMix64(seed: seed)
         var written = 0
         /// Writes some pieces, each in one of the ways there are.
         func writeSome(_ connection: Connection) {

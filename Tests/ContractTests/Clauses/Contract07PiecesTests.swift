@@ -50,7 +50,7 @@ struct `Contract 7: several pieces in one write` {
     func `small, large and empty ones keep their order, also behind a queue`(engine: Engine, style: Style) throws {
         let scene = try StepStage(engine, .connections { $0.sendBufferSize = 32 << 10 })
         let (connection, peer) = try scene.connect()
-        var random = SeededGenerator(seed: 77)
+        var random = SplitMix64(seed: 77)
         var expected: [UInt8] = []
         var completed: [Int] = []
         let sizes = [0, 0, 1, 3, 100, 1_000, 16_384, 16_385, 70_000]

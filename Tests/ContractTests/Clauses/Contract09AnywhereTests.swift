@@ -152,7 +152,7 @@ struct `Contract 9: close from anywhere` {
         try stage.loop.run()
         for diary in diaries {
             #expect(diary.closeReasons == [.localReset])
-            #expect(diary.completions.map(\.result) == [.failed(.localReset)])
+            #expect(diary.results == [.failed(.localReset)])
             diary.expectOrder()
         }
         #expect(diaries.count == count)

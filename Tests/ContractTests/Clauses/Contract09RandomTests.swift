@@ -26,7 +26,7 @@ private final class RandomPlay {
 
     private let seed: UInt64
     private let loop: EventLoop
-    private var random: SeededGenerator
+    private var random: SplitMix64
     private var connections: [Connection] = []
     private var timers: [EventLoop.Timer] = []
     private var listeners: [Listener] = []
@@ -39,7 +39,7 @@ private final class RandomPlay {
 
     init(_ engine: Engine, seed: UInt64) throws {
         self.seed = seed
-        random = SeededGenerator(seed: seed)
+        random = SplitMix64(seed: seed)
         loop = try EventLoop(engine: engine)
         try listen()
     }
@@ -177,7 +177,7 @@ private final class RandomPlay {
 
 /// A client that is never surprised: whatever the server does to it is well, as long as nothing hangs.
 private func playClient(port: UInt16, seed: UInt64) {
-    var random = SeededGenerator(seed: seed)
+    var random = SplitMix64(seed: seed)
     for _ in 0..<4 {
         guard let client = try? PlainClient(port: port, timeLimit: .milliseconds(100)) else { continue }
         var isOver = false

@@ -167,7 +167,7 @@ private final class ResetLog {
 
     func follow(_ connection: Connection) {
         self.connection = connection
-        connection.onData = { [self] _, span in bytes += copy(span) }
+        connection.onData = { [self] _, span in bytes += [UInt8](copying: span) }
         connection.onEnd = { [self] _ in events.append("end") }
         connection.onClose = { [self] connection, reason in
             events.append("close")

@@ -10,7 +10,7 @@ struct `Contract 19: framing` {
     func `every frame comes whole, in order and once, however the stream is cut`(
         engine: Engine, form: FrameForm
     ) throws {
-        var random = SeededGenerator(seed: 19)
+        var random = SplitMix64(seed: 19)
         let messages = (0..<size("CALLBACKSERVER_FRAMES", orElse: 2_000)).map { _ in form.message(&random) }
         let stage = try FrameStage(engine)
         form.frame(stage.connection, limit: form.limit(of: 300)) { stage.frames.append($0) }

@@ -96,7 +96,7 @@ enum FrameForm: CaseIterable {
     }
 
     /// One that this form can carry: the ends of lines are not in lines.
-    func message(_ random: inout SeededGenerator) -> [UInt8] {
+    func message(_ random: inout SplitMix64) -> [UInt8] {
         let isShort = Int.random(in: 0..<4, using: &random) > 0
         let count = Int.random(in: 0..<(isShort ? 12 : self == .uint8 ? 256 : 301), using: &random)
         return (0..<count).map { _ in

@@ -9,7 +9,7 @@ import Testing
 
 /// Waits until the kernel holds at least `count` bytes for a descriptor (FIONREAD, tcp(7)).
 func waitForInput(_ descriptor: Int32, atLeast count: Int, sourceLocation: SourceLocation = #_sourceLocation) {
-    wait("\(count) bytes of input", sourceLocation) {
+    waitUntil("\(count) bytes of input", sourceLocation) {
         var available: Int32 = 0
         let isKnown = ioctl(descriptor, UInt(FIONREAD), &available) == 0
         return isKnown && Int(available) >= count
@@ -18,7 +18,7 @@ func waitForInput(_ descriptor: Int32, atLeast count: Int, sourceLocation: Sourc
 
 /// Waits until a descriptor's connection is dead: reset, or closed by both ends (POLLHUP, POLLERR, poll(2)).
 func waitForHangUp(_ descriptor: Int32, sourceLocation: SourceLocation = #_sourceLocation) {
-    wait("a hang-up", sourceLocation) {
+    waitUntil("hang-up", sourceLocation) {
         var entry = pollfd(fd: descriptor, events: 0, revents: 0)
         return poll(&entry, 1, 0) > 0
     }
@@ -26,7 +26,7 @@ func waitForHangUp(_ descriptor: Int32, sourceLocation: SourceLocation = #_sourc
 
 /// Waits until a descriptor's peer has sent FIN (POLLRDHUP, poll(2)), behind whatever is still to be read.
 func waitForFin(_ descriptor: Int32, sourceLocation: SourceLocation = #_sourceLocation) {
-    wait("FIN", sourceLocation) {
+    waitUntil("FIN", sourceLocation) {
         var entry = pollfd(fd: descriptor, events: pollRDHUP, revents: 0)
         return poll(&entry, 1, 0) > 0
     }
@@ -34,17 +34,6 @@ func waitForFin(_ descriptor: Int32, sourceLocation: SourceLocation = #_sourceLo
 
 /// POLLRDHUP, which Glibc hides behind `_GNU_SOURCE`.
 private let pollRDHUP: Int16 = 0x2000
-
-private func wait(_ what: String, _ sourceLocation: SourceLocation, until isSo: () -> Bool) {
-    let end = ContinuousClock.now + .seconds(10)
-    while !isSo() {
-        if ContinuousClock.now > end {
-            Issue.record("there was no \(what) within 10 s", sourceLocation: sourceLocation)
-            return
-        }
-        sched_yield()
-    }
-}
 
 /// How many TCP segments with data a socket has received: `tcpi_data_segs_in` (linux/tcp.h, RFC 4898).
 ///
@@ -85,26 +74,6 @@ extension PlainClient {
 
 /// So that an exit test, which runs in a process of its own, can be handed the engine.
 extension Engine: Codable {}
-
-/// CLOCK_MONOTONIC, now: what timers are measured against.
-func monotonicTime() -> Duration {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return .seconds(Int64(time.tv_sec)) + .nanoseconds(Int64(time.tv_nsec))
-}
-
-/// Keeps this thread busy, as a callback that computes for long does.
-func compute(for time: Duration) {
-    let end = monotonicTime() + time
-    while monotonicTime() < end {}
-}
-
-/// Lets time pass while something is watched, such as how much of it a server computes. Synchronizes nothing.
-func observe(for time: Duration) {
-    let end = monotonicTime() + time
-    // poll(2) without descriptors only waits; a signal may cut it short.
-    while monotonicTime() < end { poll(nil, 0, 5) }
-}
 
 /// What the kernel calls the socket behind a descriptor, `socket:[4711]`. Unlike the descriptor's number, which
 /// another test may get the moment it is free, it stays this socket's.
@@ -178,13 +147,4 @@ extension EventLoop {
     ) throws -> Listener {
         try listen(on: .ipv4("127.0.0.1", port: 0), options: options, onConnection: onConnection)
     }
-}
-
-/// Something that one thread tells another.
-final class Flag: Sendable {
-    private let value = Atomic(false)
-
-    var isSet: Bool { value.load(ordering: .acquiring) }
-
-    func set() { value.store(true, ordering: .releasing) }
 }

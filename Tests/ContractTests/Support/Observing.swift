@@ -24,16 +24,17 @@ final class Overseer {
     }
 
     /// Goes around a call of the library.
-    func call<Answer>(_ name: String, _ body: () -> Answer) -> Answer {
+    func call<Answer>(_ name: String, _ body: () throws -> Answer) rethrows -> Answer {
         running.append(name)
         defer { running.removeLast() }
-        return body()
+        return try body()
     }
 }
 
 /// What one connection told, in order.
 final class Diary {
     enum Event: Equatable {
+        case open
         /// As many bytes; neighbours are joined, since where a stream is cut means nothing.
         case data(Int)
         case end
@@ -49,11 +50,16 @@ final class Diary {
     /// What `onData` got, all of it.
     private(set) var bytes: [UInt8] = []
     private var nextWrite = 0
+    /// Whether it has followed the connection from its making, which has an order of its own.
+    private var isFromTheStart = false
+    /// What a test does in the callbacks; forgotten after `onClose`, since they often hold this diary.
+    var reactions = Reactions()
 
     init(_ overseer: Overseer = Overseer()) { self.overseer = overseer }
 
     /// What a test does in the callbacks, beside writing them down.
     struct Reactions {
+        var open: (Connection) -> Void = { _ in }
         var data: (Connection, Span<UInt8>) -> Void = { _, _ in }
         var end: (Connection) -> Void = { _ in }
         var drain: (Connection) -> Void = { _ in }
@@ -61,27 +67,42 @@ final class Diary {
         var close: (Connection, CloseReason) -> Void = { _, _ in }
     }
 
-    /// Sets every callback of `connection`.
+    /// Makes a connection of this side and sets every callback of it.
+    @discardableResult
+    func follow(_ make: () throws -> Connection) rethrows -> Connection {
+        let connection = try overseer.call("connect", make)
+        isFromTheStart = true
+        connection.onOpen = { connection in
+            self.note(.open)
+            self.overseer.callback("onOpen") { self.reactions.open(connection) }
+        }
+        follow(connection, reactions)
+        return connection
+    }
+
+    /// Sets every callback of `connection`, but for `onOpen`.
     func follow(_ connection: Connection, _ reactions: Reactions = Reactions()) {
+        self.reactions = reactions
         connection.onData = { connection, bytes in
-            self.noteData(copy(bytes))
-            self.overseer.callback("onData") { reactions.data(connection, bytes) }
+            self.noteData([UInt8](copying: bytes))
+            self.overseer.callback("onData") { self.reactions.data(connection, bytes) }
         }
         connection.onEnd = { connection in
             self.note(.end)
-            self.overseer.callback("onEnd") { reactions.end(connection) }
+            self.overseer.callback("onEnd") { self.reactions.end(connection) }
         }
         connection.onDrain = { connection in
             self.note(.drain)
-            self.overseer.callback("onDrain") { reactions.drain(connection) }
+            self.overseer.callback("onDrain") { self.reactions.drain(connection) }
         }
         connection.onTimeout = { connection, kind in
             self.note(.timeout(kind))
-            return self.overseer.callback("onTimeout") { reactions.timeout(connection, kind) }
+            return self.overseer.callback("onTimeout") { self.reactions.timeout(connection, kind) }
         }
         connection.onClose = { connection, reason in
             self.note(.close(reason))
-            self.overseer.callback("onClose") { reactions.close(connection, reason) }
+            self.overseer.callback("onClose") { self.reactions.close(connection, reason) }
+            self.reactions = Reactions()
         }
     }
 
@@ -108,11 +129,22 @@ final class Diary {
 
     // MARK: Looking
 
+    var isOpen: Bool { events.contains(.open) }
+
     var isClosed: Bool { events.contains { if case .close = $0 { true } else { false } } }
 
     var closeReasons: [CloseReason] {
         events.compactMap { if case .close(let reason) = $0 { reason } else { nil } }
     }
+
+    var closeReason: CloseReason? { closeReasons.first }
+
+    /// The error in the reason, if it is a failure.
+    var failure: IOError? {
+        if case .failed(let error) = closeReason { error } else { nil }
+    }
+
+    var results: [WriteResult] { completions.map(\.result) }
 
     var completions: [(number: Int, result: WriteResult)] {
         events.compactMap { if case .completion(let number, let result) = $0 { (number, result) } else { nil } }
@@ -120,7 +152,8 @@ final class Diary {
 
     func count(of event: Event) -> Int { events.count { $0 == event } }
 
-    /// Clauses 1 and 2 of the contract: nothing nested, everything in order, one end, `onClose` once and last.
+    /// Clauses 1 and 2 of the contract: nothing nested, everything in order, one end, `onClose` once and last. Of a
+    /// connection of this side also: `onOpen` first and at most once, each completion once.
     func expectOrder(sourceLocation: SourceLocation = #_sourceLocation) {
         #expect(overseer.faults == [], "contract clause 1", sourceLocation: sourceLocation)
         #expect(closeReasons.count == 1, "contract clause 2: \(events.suffix(20))", sourceLocation: sourceLocation)
@@ -136,6 +169,10 @@ final class Diary {
         let numbers = completions.map(\.number)
         #expect(numbers == numbers.sorted(), "completions out of order", sourceLocation: sourceLocation)
         #expect(Set(numbers).count == numbers.count, "a completion ran twice", sourceLocation: sourceLocation)
+        guard isFromTheStart else { return }
+        #expect(numbers == Array(0..<nextWrite), "each completion once, in order", sourceLocation: sourceLocation)
+        let opens = events.indices.filter { events[$0] == .open }
+        #expect(opens == [] || opens == [0], "onOpen first and once: \(events)", sourceLocation: sourceLocation)
     }
 }
 
@@ -157,4 +194,4 @@ extension EventLoop.Signal {
 }
 
 /// An object that only shows whether someone still holds it.
-final class Token {}
+final class Token: Sendable {}

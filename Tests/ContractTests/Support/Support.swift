@@ -12,6 +12,8 @@ final class Stage {
     private(set) var listener: Listener
     /// What happened, in order, as handlers noted it.
     private(set) var transcript: [String] = []
+    /// Clients that the listener turned away, and errors of accepting: why a test may wait in vain for a client.
+    private let troubles = Troubles()
     /// Handlers may hold the loop until this is true.
     var mayEnd: () -> Bool = { true }
 
@@ -23,6 +25,9 @@ final class Stage {
         loop = try EventLoop(engine: engine, options: loopOptions)
         listener = try loop.listen(
             on: .ipv4("127.0.0.1", port: 0), options: options, onConnection: serve)
+        // A test that sets these is told instead.
+        listener.onShed = { [troubles] _, shed in troubles.all.append("shed: \(shed)") }
+        listener.onError = { [troubles] _, error in troubles.all.append("error: \(error)") }
     }
 
     var port: UInt16 { UInt16(listener.localAddress.port ?? 0) }
@@ -52,7 +57,15 @@ final class Stage {
         until condition: @escaping () -> Bool, timeLimit: Duration = .seconds(30),
         sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
-        try loop.run(until: condition, timeLimit: timeLimit, sourceLocation: sourceLocation)
+        try loop.run(
+            until: condition, timeLimit: timeLimit, sourceLocation: sourceLocation,
+            whenLate: "listener: \(self.troubles.all), \(self.listener.connectionCount) connections, "
+                + "\(waitingClients(port: self.port)) wait, of \(self.transcript.count) notes the last: "
+                + "\(self.transcript.suffix(5))")
+    }
+
+    private final class Troubles {
+        var all: [String] = []
     }
 }
 
@@ -60,7 +73,7 @@ extension EventLoop {
     /// Runs until `condition` holds, looking every 2 ms; a condition that does not come to hold is a failure.
     func run(
         until condition: @escaping () -> Bool, timeLimit: Duration = .seconds(30),
-        sourceLocation: SourceLocation = #_sourceLocation
+        sourceLocation: SourceLocation = #_sourceLocation, whenLate facts: @autoclosure () -> String = ""
     ) throws {
         let end = ContinuousClock.now + timeLimit
         var isLate = false
@@ -70,7 +83,18 @@ extension EventLoop {
         }
         defer { look.cancel() }
         try run()
-        if isLate { Issue.record("the time limit of \(timeLimit) has passed", sourceLocation: sourceLocation) }
+        if isLate {
+            Issue.record("the time limit of \(timeLimit) has passed; \(facts())", sourceLocation: sourceLocation)
+        }
+    }
+
+    /// Runs until `diary` is closed and the peer's code has returned; gives what it gave.
+    @discardableResult
+    func run<Value: Sendable>(
+        _ diary: Diary, _ peer: RunningThread<Value>, sourceLocation: SourceLocation = #_sourceLocation
+    ) throws -> Value {
+        try run(until: { diary.isClosed && peer.isFinished }, sourceLocation: sourceLocation)
+        return try peer.value(timeLimit: .seconds(1))
     }
 }
 
@@ -80,14 +104,6 @@ func expectSentence(
 ) {
     let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
     for word in words { #expect(text.contains(word), "\(text.prefix(500))", sourceLocation: sourceLocation) }
-}
-
-/// The bytes of a span, to be kept.
-func copy(_ bytes: Span<UInt8>) -> [UInt8] {
-    var array: [UInt8] = []
-    array.reserveCapacity(bytes.count)
-    for index in bytes.indices { array.append(bytes[index]) }
-    return array
 }
 
 /// An echo handler with back-pressure, the one that most tests need.

@@ -6,7 +6,7 @@ import Testing
 /// Clients that wait in the kernel's backlog when a drain begins: they have connected, and closing the listening socket
 /// would reset them.
 @Suite(.timeLimit(.minutes(20)), .onOwnThread)
-struct `Draining with clients in the backlog` {
+struct `Clients in the backlog of a listener that drains` {
     /// More than one wake-up accepts.
     private static let waiting = 20
 

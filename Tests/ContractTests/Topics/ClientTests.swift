@@ -32,7 +32,7 @@ struct `Clients` {
         var received: [UInt8] = []
         var reason: CloseReason?
         let stage = try Stage(engine) { connection in
-            connection.onData = { _, bytes in received += copy(bytes) }
+            connection.onData = { _, bytes in received += [UInt8](copying: bytes) }
         }
         var options = EventLoop.ConnectOptions()
         options.connection.timeouts.close = .seconds(600)

@@ -157,7 +157,7 @@ struct `A pipe` {
         let before = first.bytesRead
         try scene.loop.run(until: { first.bytesRead > before })
         var kept: [UInt8] = []
-        first.onData = { kept += copy($1) }
+        first.onData = { kept += [UInt8](copying: $1) }
         let received = try scene.run { () -> Int in
             try secondPeer.send("second")
             try secondPeer.halfClose()

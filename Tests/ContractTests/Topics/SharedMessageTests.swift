@@ -96,7 +96,7 @@ struct `The read buffer` {
         var received: [UInt8] = []
         var largest = 0
         connection.onData = { _, bytes in
-            received += copy(bytes)
+            received += [UInt8](copying: bytes)
             largest = max(largest, bytes.count)
         }
         // All of it is there before the first read: a Unix socket takes so much (wmem_default, 212,992).

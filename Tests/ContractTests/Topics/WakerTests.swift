@@ -203,7 +203,7 @@ struct `Waker` {
         let connection = try diary.follow { try loop.connect(to: server.address) }
         let waker = loop.waker
         let box = Carried(connection)
-        diary.onOpen = { _ in
+        diary.reactions.open = { _ in
             waker.execute {
                 for word in ["a", "b", "c"] { box.connection.write(word) }
                 box.connection.end()

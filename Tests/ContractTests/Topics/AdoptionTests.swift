@@ -64,9 +64,9 @@ struct `Adopting a socket` {
                 for _ in 0..<10 { try loop.run(.noWait) }
                 #expect(diary.events == [])
                 connection.resume()
-                diary.onData = { $0.close() }
+                diary.reactions.data = { connection, _ in connection.close() }
             }
-            if number == 3 { diary.onData = { _ in #expect(throws: Never.self) { try peer.halfClose() } } }
+            if number == 3 { diary.reactions.data = { _, _ in #expect(throws: Never.self) { try peer.halfClose() } } }
             try loop.run()
             #expect(diary.closeReason == (number == 1 ? .localReset : .localClose))
             #expect(diary.bytes.count == (number < 2 ? 0 : 1))
@@ -117,7 +117,7 @@ struct `Adopting a socket` {
             diaries.append(diary)
             let connection = try diary.follow { try loop.connect(to: server.address) }
             connection.write([UInt8](repeating: UInt8(number), count: 1_000))
-            diary.onData = { if diary.bytes.count == 1_000 { $0.end() } }
+            diary.reactions.data = { connection, _ in if diary.bytes.count == 1_000 { connection.end() } }
         }
         try loop.run(until: { diaries.allSatisfy(\.isClosed) && listener.connectionCount == 0 })
         for (number, diary) in diaries.enumerated() {

@@ -32,7 +32,7 @@ struct `A full Unix backlog` {
         #expect(diary.events.isEmpty && loop.isAlive)
         #expect(connection.remoteAddress == full.address)
         let earlier = try full.waiting.map { _ in try full.listener.accept() }
-        diary.onOpen = { $0.write(", late") }
+        diary.reactions.open = { $0.write(", late") }
         try loop.run(until: { diary.events.contains(.open) })
         let peer = try full.listener.accept()
         connection.end()

@@ -30,7 +30,7 @@ struct `Connecting: many, at the limit, and letting go` {
             #expect(!loop.isAlive)
             #expect(try sockets(openDescriptors()) == before)
             let diary = Diary()
-            diary.onOpen = { $0.close() }
+            diary.reactions.open = { $0.close() }
             try diary.follow { try loop.connect(to: server.address) }
             try loop.run()
             #expect(diary.events == [.open, .close(.localClose)], "\(diary.events)")
@@ -46,7 +46,7 @@ struct `Connecting: many, at the limit, and letting go` {
             while dup(STDIN_FILENO) < 1_024 {}
             let before = try sockets(openDescriptors())
             let diary = Diary()
-            diary.onOpen = { $0.close() }
+            diary.reactions.open = { $0.close() }
             let high = duplicate(server.listener.descriptor)
             if engine == .select {
                 let error = #expect(throws: IOError.self) { try loop.connect(to: server.address) }
@@ -114,8 +114,8 @@ private func connectAtOnce(_ engine: Engine, count: Int) throws {
         let diary = Diary()
         diaries.append(diary)
         let payload = pseudoRandomBytes(count: 100, seed: UInt64(number))
-        diary.onData = { connection in if diary.bytes.count == payload.count { connection.end() } }
-        diary.onClose = { _ in
+        diary.reactions.data = { connection, _ in if diary.bytes.count == payload.count { connection.end() } }
+        diary.reactions.close = { _, _ in
             #expect(diary.bytes == payload)
             closed += 1
             if closed == count { listener.close() }

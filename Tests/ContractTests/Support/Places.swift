@@ -93,32 +93,6 @@ extension Connection {
     }
 }
 
-/// Whether any descriptor of this process still stands for the socket.
-func isOpen(kernelName: String) throws -> Bool {
-    try openDescriptors().values.contains(kernelName)
-}
-
-/// CLOCK_MONOTONIC, now: what time-outs are measured against.
-func monotonicTime() -> Duration {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return .seconds(Int64(time.tv_sec)) + .nanoseconds(Int64(time.tv_nsec))
-}
-
-/// Keeps this thread busy, as code that computes for long does.
-func compute(for time: Duration) {
-    let end = monotonicTime() + time
-    while monotonicTime() < end {}
-}
-
-/// Waits until a descriptor's connection is dead: reset, or closed by both ends (POLLHUP, POLLERR, poll(2)).
-func waitForHangUp(_ descriptor: Int32, sourceLocation: SourceLocation = #_sourceLocation) {
-    waitUntil("hang-up", sourceLocation) {
-        var entry = pollfd(fd: descriptor, events: 0, revents: 0)
-        return poll(&entry, 1, 0) > 0
-    }
-}
-
 extension Connection.Options {
     /// The defaults, but for what `change` sets.
     static func with(_ change: (inout Self) -> Void) -> Self {

@@ -17,15 +17,15 @@ struct `Connecting: to a host` {
             try loop.connect(host: host, port: Int(server.listener.port))
         }
         #expect(connection.descriptor == -1 && connection.localAddress == nil && connection.bytesRead == 0)
-        diary.call("write") { _ = connection.write("first ", completion: diary.completion()) }
+        diary.overseer.call("write") { _ = connection.write("first ", completion: diary.completion()) }
         #expect(connection.bufferedByteCount == 6)
-        diary.onOpen = { connection in
+        diary.reactions.open = { connection in
             #expect(connection.remoteAddress == server.address && connection.descriptor >= 0)
             connection.write("second", completion: diary.completion())
             connection.end()
         }
         #expect(try loop.run(diary, peer) == Array("first second".utf8))
-        #expect(diary.completions == [.sent, .sent] && diary.closeReason == .localClose)
+        #expect(diary.results == [.sent, .sent] && diary.closeReason == .localClose)
         #expect(diary.events.first == .open)
         diary.expectOrder()
     }
@@ -62,9 +62,9 @@ struct `Connecting: to a host` {
             expected += piece
             #expect(connection.write(piece, completion: diary.completion()) == (size > 10 ? .saturated : .flowing))
         }
-        diary.onDrain = { $0.end() }
+        diary.reactions.drain = { $0.end() }
         #expect(isEqual(try loop.run(diary, peer), expected))
-        #expect(diary.completions == [.sent, .sent, .sent])
+        #expect(diary.results == [.sent, .sent, .sent])
         #expect(diary.events.count { $0 == .drain } == 1)
         #expect(connection.bytesWritten == UInt64(expected.count))
         diary.expectOrder()
@@ -117,7 +117,7 @@ struct `Connecting: to a host` {
         let loop = try EventLoop(engine: engine)
         let (four, six) = (try SocketAddress.ipv4("127.0.0.1", port: 0), try SocketAddress.ipv6("::1", port: 0))
         let diary = Diary()
-        diary.onOpen = { $0.close() }
+        diary.reactions.open = { $0.close() }
         try diary.follow {
             let port = Int(server.listener.port)
             return try loop.connect(host: "localhost", port: port, options: .with { $0.localAddress = four })
@@ -141,7 +141,7 @@ struct `Connecting: to a host` {
         let diary = Diary()
         let connection = try diary.follow { try loop.connect(host: "localhost", port: 1) }
         if act == .writeAndReset { connection.write("x", completion: diary.completion()) }
-        diary.call("close") { act == .close ? connection.close() : connection.reset() }
+        diary.overseer.call("close") { act == .close ? connection.close() : connection.reset() }
         #expect(connection.write("late") == .closed)
         try loop.run()
         let reason = act == .close ? CloseReason.localClose : .localReset
@@ -178,7 +178,7 @@ struct `Connecting: to a host` {
         connection.write("question", completion: diary.completion())
         connection.end()
         connection.pause()
-        diary.onOpen = { $0.resume() }
+        diary.reactions.open = { $0.resume() }
         #expect(try loop.run(diary, peer) == Array("question".utf8))
         #expect(diary.events == [.open, .completion(0, .sent), .data(6), .end, .close(.localClose)])
         diary.expectOrder()

@@ -168,7 +168,7 @@ struct `Offloading` {
         }
         let loop = try EventLoop(engine: engine)
         let diary = Diary()
-        diary.onData = { $0.write("y") }
+        diary.reactions.data = { connection, _ in connection.write("y") }
         var isDone = false
         try loop.offload({ gate.wait() }) { _ in isDone = true }
         try diary.follow { try loop.connect(to: server.address) }

@@ -316,7 +316,7 @@ struct `Look-ups` {
                 return try client.receiveUntilEnd()
             }
             let diary = Diary()
-            diary.onData = { $0.close() }
+            diary.reactions.data = { connection, _ in connection.close() }
             try diary.follow { try #require(loop).connect(to: server.address) }
             // Work that a thread has begun, which the child has not.
             let gate = Flag()

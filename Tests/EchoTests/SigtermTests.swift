@@ -7,7 +7,7 @@ import Testing
 /// SIGTERM in the middle of everything. `CALLBACKSERVER_DRAIN_ROUNDS=50` is the full size, 200 drains, and tells
 /// figures.
 @Suite(.serialized, .timeLimit(.minutes(20)), .onOwnThread)
-struct `Draining under load` {
+struct `SIGTERM under load` {
     @Test(arguments: Engine.allCases)
     func `SIGTERM at a random moment costs no request, and the port is free at once`(engine: Engine) throws {
         let rounds = size("CALLBACKSERVER_DRAIN_ROUNDS", orElse: 5)

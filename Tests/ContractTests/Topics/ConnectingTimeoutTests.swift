@@ -41,7 +41,7 @@ struct `Connecting: time-outs` {
         let loop = try EventLoop(engine: engine)
         let diary = Diary()
         var moments = [monotonicTime()]
-        diary.onTimeout = { _, _ in
+        diary.reactions.timeout = { _, _ in
             moments.append(monotonicTime())
             return moments.count < 4 ? .keep : .close
         }
@@ -60,12 +60,12 @@ struct `Connecting: time-outs` {
         let peer = try HangingPeer()
         let loop = try EventLoop(engine: engine)
         let diary = Diary()
-        diary.onTimeout = { [listener = peer.listener] _, _ in
+        diary.reactions.timeout = { [listener = peer.listener] _, _ in
             // Makes room in the backlog; the kernel sends its SYN again after a second (RFC 6298).
             if diary.events.count == 1 { #expect(throws: Never.self) { try listener.accept().close() } }
             return .keep
         }
-        diary.onOpen = { $0.close() }
+        diary.reactions.open = { $0.close() }
         try diary.follow { try loop.connect(to: peer.address, options: .timeout(.milliseconds(50))) }
         try loop.run(until: { diary.isClosed })
         let events = diary.events.filter { $0 != .timeout(.connect) }
@@ -83,7 +83,7 @@ struct `Connecting: time-outs` {
         let diary = Diary()
         var elapsed: Duration?
         let begin = monotonicTime()
-        diary.onTimeout = { _, _ in
+        diary.reactions.timeout = { _, _ in
             elapsed = monotonicTime() - begin
             return .close
         }
@@ -98,7 +98,7 @@ struct `Connecting: time-outs` {
         let server = try PlainServer(.ipv4)
         let loop = try EventLoop(engine: engine)
         let diary = Diary()
-        diary.onOpen = { connection in
+        diary.reactions.open = { connection in
             // Longer than the time-out, which would have passed.
             loop.schedule(after: .milliseconds(80)) { _ in connection.close() }
         }
@@ -175,7 +175,7 @@ struct `Connecting: time-outs` {
         let peer = try HangingPeer()
         let loop = try EventLoop(engine: engine)
         let diary = Diary()
-        diary.onTimeout = { _, _ in diary.events.count < 3 ? .keep : .close }
+        diary.reactions.timeout = { _, _ in diary.events.count < 3 ? .keep : .close }
         loop.schedule(after: .milliseconds(5)) { _ in compute(for: .milliseconds(5)) }
         let connection = try diary.follow { try loop.connect(to: peer.address, options: .timeout(.milliseconds(10))) }
         #expect(connection.age >= .zero)

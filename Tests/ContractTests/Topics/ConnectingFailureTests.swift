@@ -47,13 +47,13 @@ struct `Connecting: failures` {
         #expect(isKnown == (address.port == nil))
         for text in ["for nobody", ""] {
             let completion = isKnown ? { _ in } : diary.completion()
-            let status = diary.call("write") { connection.write(text, completion: completion) }
+            let status = diary.overseer.call("write") { connection.write(text, completion: completion) }
             #expect(status == (isKnown ? .closed : .flowing))
         }
         try loop.run()
         let error = try #require(diary.failure, "\(diary.events)")
         #expect(error == IOError(call: "connect", errno: absence.errno, address: address))
-        #expect(diary.completions == (isKnown ? [] : [.failed(.failed(error)), .failed(.failed(error))]))
+        #expect(diary.results == (isKnown ? [] : [.failed(.failed(error)), .failed(.failed(error))]))
         #expect(connection.bytesUnsent == (isKnown ? 0 : 10) && connection.bytesWritten == 0)
         #expect(!diary.isOpen && connection.descriptor == -1)
         diary.expectOrder()
@@ -88,7 +88,7 @@ struct `Connecting: failures` {
         func connect() throws {
             let diary = Diary()
             diaries.append(diary)
-            diary.onClose = { _ in
+            diary.reactions.close = { _, _ in
                 if diaries.count < 20 { #expect(throws: Never.self) { try connect() } }
             }
             try diary.follow { try loop.connect(to: port.address) }
@@ -116,7 +116,7 @@ struct `Connecting: failures` {
         let loopback = try SocketAddress.ipv4("127.0.0.2", port: 0)
         let options = EventLoop.ConnectOptions.with { $0.localAddress = loopback }
         var local: SocketAddress?
-        diary.onOpen = { connection in
+        diary.reactions.open = { connection in
             local = connection.localAddress
             connection.close()
         }

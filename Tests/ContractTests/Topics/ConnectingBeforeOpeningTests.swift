@@ -25,17 +25,17 @@ struct `Connecting: before onOpen` {
         for (seed, size) in sizes.enumerated() {
             let piece = pseudoRandomBytes(count: size, seed: UInt64(seed))
             expected += piece
-            diary.call("write") { _ = connection.write(piece, completion: diary.completion()) }
+            diary.overseer.call("write") { _ = connection.write(piece, completion: diary.completion()) }
         }
         // A Unix socket connects at once, and its kernel has taken some of them.
         if !place.isUnix { #expect(connection.bufferedByteCount == expected.count) }
-        diary.onOpen = { connection in
+        diary.reactions.open = { connection in
             connection.write("and this", completion: diary.completion())
             connection.end()
         }
         expected += Array("and this".utf8)
         #expect(isEqual(try loop.run(diary, peer), expected))
-        #expect(diary.completions == Array(repeating: .sent, count: sizes.count + 1))
+        #expect(diary.results == Array(repeating: .sent, count: sizes.count + 1))
         #expect(diary.closeReason == .localClose)
         #expect(connection.bytesWritten == UInt64(expected.count) && connection.bytesUnsent == 0)
         diary.expectOrder()
@@ -55,8 +55,8 @@ struct `Connecting: before onOpen` {
         let status = connection.write([UInt8](repeating: 1, count: 2_000))
         // A Unix socket is connected at once, and its kernel has taken them.
         #expect(status == (place.isUnix ? .flowing : .saturated))
-        diary.onDrain = { $0.end() }
-        if place.isUnix { diary.onOpen = { $0.end() } }
+        diary.reactions.drain = { $0.end() }
+        if place.isUnix { diary.reactions.open = { $0.end() } }
         #expect(try loop.run(diary, peer).count == 2_000)
         #expect(diary.events.prefix(2) == (place.isUnix ? [.open, .end] : [.open, .drain]))
         #expect(diary.events.count { $0 == .drain } == (place.isUnix ? 0 : 1))
@@ -73,7 +73,7 @@ struct `Connecting: before onOpen` {
             do {
                 let connection = try diary.follow { try loop.connect(to: server.address) }
                 for word in ["one ", "two ", "three"] {
-                    diary.call("write") { _ = connection.write(word, completion: diary.completion()) }
+                    diary.overseer.call("write") { _ = connection.write(word, completion: diary.completion()) }
                 }
                 connection.end()
             } catch {
@@ -81,7 +81,7 @@ struct `Connecting: before onOpen` {
             }
         }
         #expect(try loop.run(diary, peer) == Array("one two three".utf8))
-        #expect(diary.completions == [.sent, .sent, .sent])
+        #expect(diary.results == [.sent, .sent, .sent])
         #expect(diary.events.first == .open)
         diary.expectOrder()
     }
@@ -113,7 +113,7 @@ struct `Connecting: before onOpen` {
         let diary = Diary()
         let connection = try diary.follow { try loop.connect(to: server.address) }
         let name = try connection.kernelName
-        diary.call("close") {
+        diary.overseer.call("close") {
             connection.close()
             connection.close()
         }
@@ -150,14 +150,14 @@ struct `Connecting: before onOpen` {
         let connection = try diary.follow { try loop.connect(to: server.address) }
         let name = try connection.kernelName
         connection.write("dropped", completion: diary.completion())
-        diary.call("reset") {
+        diary.overseer.call("reset") {
             connection.reset()
             connection.close()
             connection.reset()
         }
         try loop.run()
         // The kernel of a Unix socket had them already.
-        #expect(diary.completions == [place.isUnix ? .sent : .failed(.localReset)])
+        #expect(diary.results == [place.isUnix ? .sent : .failed(.localReset)])
         #expect(connection.bytesUnsent == (place.isUnix ? 0 : 7))
         #expect(diary.closeReason == .localReset && !diary.isOpen)
         #expect(try !isOpen(kernelName: name))
@@ -179,8 +179,8 @@ struct `Connecting: before onOpen` {
         try loop.run(until: { diary.isOpen })
         for _ in 0..<20 { try loop.run(.noWait) }
         #expect(diary.events == [.open])
-        diary.call("resume") { connection.resume() }
-        diary.onData = { $0.close() }
+        diary.overseer.call("resume") { connection.resume() }
+        diary.reactions.data = { connection, _ in connection.close() }
         try loop.run(until: { diary.isClosed })
         #expect(diary.events == [.open, .data(4), .close(.localClose)])
         diary.expectOrder()
@@ -216,7 +216,7 @@ struct `Connecting: before onOpen` {
             }
         }
         if inCallback { loop.schedule(after: .zero) { _ in begin() } } else { begin() }
-        diary.onOpen = { $0.close() }
+        diary.reactions.open = { $0.close() }
         try loop.run()
         #expect(diary.events == [.open, .completion(0, .sent), .close(.localClose)])
         diary.expectOrder()

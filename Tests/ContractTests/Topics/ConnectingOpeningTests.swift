@@ -17,7 +17,7 @@ struct `Connecting: opening` {
         }
         let loop = try EventLoop(engine: engine)
         let diary = Diary()
-        diary.onOpen = { connection in
+        diary.reactions.open = { connection in
             #expect(connection.descriptor >= 0 && connection.localAddress != nil)
             #expect(connection.bytesRead == 0 && connection.bytesWritten == 0)
             connection.write("question")
@@ -78,7 +78,7 @@ struct `Connecting: opening` {
         try client.reset()
         waitForHangUp(connection.descriptor)
         try loop.run(until: { diary.isClosed })
-        #expect(diary.completions == [.failed(.peerReset)])
+        #expect(diary.results == [.failed(.peerReset)])
         #expect(diary.bytes == Array("last words".utf8))
         #expect(connection.bytesUnsent == 4 && connection.bytesWritten == 0)
         diary.expectOrder()
@@ -97,7 +97,7 @@ struct `Connecting: opening` {
             }
             let loop = try EventLoop(engine: engine)
             let diary = Diary()
-            diary.onOpen = { connection in
+            diary.reactions.open = { connection in
                 switch act {
                 case .close: connection.close()
                 case .reset: connection.reset()
@@ -113,7 +113,7 @@ struct `Connecting: opening` {
                     connection.close()
                 }
             }
-            diary.onData = { $0.end() }
+            diary.reactions.data = { connection, _ in connection.end() }
             try diary.follow { try loop.connect(to: server.address) }
             let bytes = try loop.run(diary, peer)
             #expect(bytes == Array((act == .writeAndClose ? "bye" : "").utf8), "\(act)")
@@ -143,10 +143,10 @@ struct `Connecting: opening` {
         }
         let payload = pseudoRandomBytes(count: 1_000_000)
         let diary = Diary()
-        diary.onOpen = { $0.write(payload) }
-        diary.onData = { if diary.bytes.count == payload.count { $0.end() } }
+        diary.reactions.open = { $0.write(payload) }
+        diary.reactions.data = { connection, _ in if diary.bytes.count == payload.count { connection.end() } }
         try diary.follow { try loop.connect(to: listener.localAddress) }
-        diary.onClose = { _ in listener.close() }
+        diary.reactions.close = { _, _ in listener.close() }
         try loop.run()
         #expect(isEqual(diary.bytes, payload))
         #expect(diary.events.first == .open && diary.closeReason == .localClose)
