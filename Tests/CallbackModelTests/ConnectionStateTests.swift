@@ -4,7 +4,7 @@ import Testing
 
 @_spi(Engine) @testable import CallbackModel
 
-@Suite(.timeLimit(.minutes(1)), .onOwnThread) struct `State of a connection` {
+@Suite(.timeLimit(.minutes(20)), .onOwnThread) struct `State of a connection` {
     /// Lifecycle, output, and the inputs that go with them.
     private static let legal = names(
         """

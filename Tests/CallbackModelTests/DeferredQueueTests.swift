@@ -3,7 +3,7 @@ import Testing
 
 @_spi(Engine) @testable import CallbackModel
 
-@Suite(.timeLimit(.minutes(1)), .onOwnThread) struct `Queue of what is put off` {
+@Suite(.timeLimit(.minutes(20)), .onOwnThread) struct `Queue of what is put off` {
     /// What is done to a queue, and what is in it then.
     private enum Step {
         /// Under the letter by which later steps name it.
