@@ -42,6 +42,7 @@ func tool(_ name: String) throws -> String {
     let packages = [
         "redis-cli": "redis-tools", "redis-benchmark": "redis-tools", "nc": "netcat-openbsd", "wrk": "wrk",
         "curl": "curl", "socat": "socat", "redis-server": "redis-server", "python3": "python3-h11",
+        "mosquitto_pub": "mosquitto-clients", "mosquitto_sub": "mosquitto-clients",
     ]
     let places = ["/usr/bin/", "/bin/", "/usr/local/bin/"].map { $0 + name }
     return try #require(
