@@ -16,7 +16,7 @@ func program(_ name: String) -> Target {
         swiftSettings: strict)
 }
 
-let programs = ["broker", "chat", "keyvalue", "proxy", "http-hello", "time-signal", "unix-echo"]
+let programs = ["broker", "chat", "keyvalue", "proxy", "http-hello", "socks5", "time-signal", "unix-echo"]
 
 let package = Package(
     name: "Examples",

@@ -183,6 +183,8 @@ struct `Command lines` {
         ("chat", ["--port", "70000"], "port 70000 is not between 0 and 65535"),
         ("chat", ["--host", "nowhere"], "\"nowhere\" is no IPv4 address"),
         ("chat", ["--engine", "kqueue"], "The value 'kqueue' is invalid"),
+        ("broker", ["--patience", "0"], "--patience 0.0 is not between"),
+        ("socks5", ["--user", "ann"], "The value 'ann' is invalid"),
         ("chat", ["--patience", "0"], "--patience 0.0 is not between"),
         ("keyvalue", ["--memory", "0"], "--memory 0 is not between"),
         ("http-hello", ["--request-timeout", "-1"], "--request-timeout"),
@@ -202,7 +204,7 @@ struct `Command lines` {
         #expect(child.standardErrorText.contains(error), "\(child.standardErrorText)")
     }
 
-    @Test(arguments: ["chat", "keyvalue", "http-hello", "time-signal"])
+    @Test(arguments: ["broker", "chat", "socks5", "keyvalue", "http-hello", "time-signal"])
     func `a port that is taken is told, with the address`(program: String) throws {
         let listener = try PlainListener()
         let child = try Example.start(program, ["--port", "\(listener.port)"])
