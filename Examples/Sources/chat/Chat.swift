@@ -34,7 +34,7 @@ struct Chat: ParsableCommand {
 
     func run() throws {
         let loop = try EventLoop(engine: options.engine)
-        let room = Room(loop, patience: .seconds(patience))
+        let room = Room(patience: .seconds(patience))
         var listening = Listener.Options()
         listening.maxConnections = Limits.members
         listening.beyondMaxConnections = .refuse
@@ -56,7 +56,8 @@ final class Member {
     let connection: Connection
     /// Nothing until the client has said it.
     var name: String?
-    var lines = LineReader(limit: Limits.line)
+    /// Inside a line that was found to be too long.
+    var isPassingOver = false
     /// Runs while the client's queue is full; when it fires, the client is dropped.
     var patience: EventLoop.Timer?
 
@@ -70,25 +71,22 @@ final class Member {
 /// Nobody is heard while somebody's queue is full, so no queue grows; and whoever keeps the others waiting for too
 /// long is dropped.
 final class Room {
-    private unowned let loop: EventLoop
     private let patience: Duration
-    private var members: [ObjectIdentifier: Member] = [:]
+    private var members: [Connection: Member] = [:]
     private var slowCount = 0
 
-    init(_ loop: EventLoop, patience: Duration) {
-        self.loop = loop
+    init(patience: Duration) {
         self.patience = patience
     }
 
     func enter(_ connection: Connection) {
         let member = Member(connection)
-        members[ObjectIdentifier(connection)] = member
-        connection.onData = { [self] _, bytes in
-            member.lines.append(bytes)
-            listen(to: member)
-        }
+        members[connection] = member
+        // The longest line, and CR LF.
+        connection.onFrames(limit: Limits.line + 2) { [self] _, reader in read(&reader, from: member) }
         connection.onDrain = { [self] _ in caughtUp(member) }
         connection.onClose = { [self] _, reason in left(member, reason) }
+        if slowCount > 0 { connection.pause() }
         send("Welcome. What is your name?\n", to: member)
     }
 
@@ -100,16 +98,30 @@ final class Room {
         }
     }
 
-    private func listen(to member: Member) {
-        while slowCount == 0, let line = member.lines.next() {
-            switch line {
-            case .tooLong: send("* a line has at most \(Limits.line) bytes\n", to: member)
-            // Escaped: no client writes to another's terminal, turns its text around, or hides in it.
-            case .line(let bytes): heard(String(escaping: bytes.span), from: member)
-            }
+    /// One line, or a piece of one that is too long: that is told once, and the rest passed over.
+    private func read(_ reader: inout ByteReader, from member: Member) -> FrameStatus {
+        let end = reader.rest.firstIndex(of: UInt8(ascii: "\n"))
+        guard let end else {
+            guard reader.remaining == Limits.line + 2 else { return .needMore }
+            reader.skip(reader.remaining)
+            if !member.isPassingOver { tooLong(member) }
+            member.isPassingOver = true
+            return .frame
         }
-        // The rest of the lines waits in the reader, and whatever else the client sends in the kernel.
-        if slowCount > 0 { member.connection.pause() }
+        var line = reader.rest.extracting(first: end)
+        reader.skip(end + 1)
+        if member.isPassingOver {
+            member.isPassingOver = false
+            return .frame
+        }
+        if !line.isEmpty, line[line.count - 1] == UInt8(ascii: "\r") { line = line.extracting(droppingLast: 1) }
+        // Escaped: no client writes to another's terminal, turns its text around, or hides in it.
+        if line.count > Limits.line { tooLong(member) } else { heard(String(escaping: line), from: member) }
+        return .frame
+    }
+
+    private func tooLong(_ member: Member) {
+        send("* a line has at most \(Limits.line) bytes\n", to: member)
     }
 
     private func heard(_ text: String, from member: Member) {
@@ -138,8 +150,9 @@ final class Room {
 
     private func send(_ text: String, to member: Member) {
         guard member.connection.write(text) == .saturated, member.patience == nil else { return }
+        member.patience = member.connection.schedule(after: patience) { connection, _ in connection.reset() }
         slowCount += 1
-        member.patience = loop.schedule(after: patience) { _ in member.connection.reset() }
+        if slowCount == 1 { for member in members.values { member.connection.pause() } }
     }
 
     /// The client's queue is short again, or gone with the client.
@@ -148,14 +161,11 @@ final class Room {
         patience.cancel()
         member.patience = nil
         slowCount -= 1
-        for member in members.values where slowCount == 0 {
-            member.connection.resume()
-            listen(to: member)
-        }
+        if slowCount == 0 { for member in members.values { member.connection.resume() } }
     }
 
     private func left(_ member: Member, _ reason: CloseReason) {
-        members[ObjectIdentifier(member.connection)] = nil
+        members[member.connection] = nil
         let verb = reason == .localReset ? "was too slow" : "left"
         caughtUp(member)
         guard let name = member.name else { return }

@@ -5,19 +5,11 @@ import ExampleSupport
 final class Client {
     let connection: Connection
     private unowned let server: Server
-    private var lines = LineReader(limit: Request.longestHead)
     private var request = Request()
     /// Runs from a request's first byte to its last line: a client that sends a byte now and then is no use.
     private var deadline: EventLoop.Timer?
-    private var state = State.flowing
-
-    private enum State {
-        case flowing
-        /// The answers wait for the client, and its requests for that.
-        case saturated
-        /// The last answer is given.
-        case over
-    }
+    /// The answers wait for the client, and its requests for that.
+    private var isSaturated = false
 
     init(_ connection: Connection, _ server: Server) {
         self.connection = connection
@@ -25,42 +17,38 @@ final class Client {
     }
 
     /// Whether a request has begun that is not answered.
-    var isInsideRequest: Bool { deadline != nil || state == .saturated }
+    var isInsideRequest: Bool { deadline != nil || isSaturated }
 
-    func received(_ bytes: Span<UInt8>) {
-        lines.append(bytes)
-        answer()
-        if state == .saturated { connection.pause() }
-    }
+    /// The longest line, and CR LF. `read` takes more for a line that is too long.
+    static let longestLine = Request.longestHead + 2
 
-    /// The client has read its answers.
-    func drained() {
-        guard state == .saturated else { return }
-        state = .flowing
-        answer()
-        if state == .flowing { connection.resume() }
-    }
-
-    func stopWatch() {
-        deadline?.cancel()
-        deadline = nil
-    }
-
-    private func answer() {
+    /// One line of a request's head.
+    func read(_ reader: inout ByteReader) -> FrameStatus {
+        let end = reader.rest.firstIndex(of: UInt8(ascii: "\n"))
+        guard end != nil || reader.remaining == Self.longestLine else {
+            request.noteMethod(reader.rest)
+            watchTime()
+            return .needMore
+        }
+        var line = reader.rest.extracting(first: end ?? reader.remaining)
+        reader.skip(line.count + (end == nil ? 0 : 1))
+        if !line.isEmpty, line[line.count - 1] == UInt8(ascii: "\r") { line = line.extracting(droppingLast: 1) }
         do throws(Request.Refusal) {
-            while state == .flowing, let line = lines.next() {
-                switch line {
-                case .tooLong(let beginning): throw request.tooLong(beginning)
-                case .line(let line):
-                    guard try request.take(line) else { continue }
-                    answer(request)
-                    request = Request()
-                }
+            if try request.take([UInt8](copying: line)[...]) {
+                answer(request)
+                request = Request()
             }
         } catch {
             refuse(error.status)
         }
-        watchTime()
+        if request.hasBegun { watchTime() } else { stopWatch() }
+        return .frame
+    }
+
+    /// The client has read its answers.
+    func drained() {
+        isSaturated = false
+        connection.resume()
     }
 
     private func answer(_ request: Request) {
@@ -71,8 +59,6 @@ final class Client {
         } else {
             wrote(connection.write(Response(status).text(isHead: request.isHead, closes: closes)))
         }
-        // The next request has its own time.
-        stopWatch()
         if closes { hangUp() }
     }
 
@@ -81,29 +67,28 @@ final class Client {
         hangUp()
     }
 
-    private func timeIsUp() {
-        request.noteMethod(lines.unfinishedLine)
-        refuse(.requestTimeout)
-    }
-
     private func wrote(_ answer: WriteStatus) {
-        if answer == .saturated, state == .flowing { state = .saturated }
+        guard answer == .saturated else { return }
+        isSaturated = true
+        connection.pause()
     }
 
     /// There will be no other answer.
     func hangUp() {
-        state = .over
+        stopWatch()
+        request = Request()
         connection.finish(within: .farewell)
     }
 
     private func watchTime() {
-        let isWaiting = state == .flowing && (request.hasBegun || lines.isInsideLine)
-        if isWaiting, deadline == nil {
-            deadline = server.loop.schedule(after: server.requestTimeout) { [weak self] _ in
-                self?.timeIsUp()
-            }
-        } else if !isWaiting {
-            stopWatch()
+        guard deadline == nil else { return }
+        deadline = connection.schedule(after: server.requestTimeout) { [unowned self] _, _ in
+            refuse(.requestTimeout)
         }
+    }
+
+    private func stopWatch() {
+        deadline?.cancel()
+        deadline = nil
     }
 }

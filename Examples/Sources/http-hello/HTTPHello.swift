@@ -46,15 +46,13 @@ struct HTTPHello: ParsableCommand {
 
 /// What all clients share.
 final class Server {
-    unowned let loop: EventLoop
     let requestTimeout: Duration
     private(set) var isClosing = false
     /// The page with its head, as nearly all clients want it; made once a second, since the head tells the time.
     private(set) var page: [UInt8] = []
-    private var clients: [ObjectIdentifier: Client] = [:]
+    private var clients: [Connection: Client] = [:]
 
     init(_ loop: EventLoop, requestTimeout: Duration) {
-        self.loop = loop
         self.requestTimeout = requestTimeout
         page = Array(Response(.ok).text().utf8)
         let clock = loop.schedule(after: .seconds(1), repeating: .seconds(1)) { [unowned self] _ in
@@ -65,13 +63,10 @@ final class Server {
 
     func serve(_ connection: Connection) {
         let client = Client(connection, self)
-        clients[ObjectIdentifier(connection)] = client
-        connection.onData = { _, bytes in client.received(bytes) }
+        clients[connection] = client
+        connection.onFrames(limit: Client.longestLine) { _, reader in client.read(&reader) }
         connection.onDrain = { _ in client.drained() }
-        connection.onClose = { [self] connection, _ in
-            client.stopWatch()
-            clients[ObjectIdentifier(connection)] = nil
-        }
+        connection.onClose = { [self] connection, _ in clients[connection] = nil }
     }
 
     /// A request that has begun is still answered; the others have nothing to wait for.

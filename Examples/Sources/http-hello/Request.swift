@@ -1,3 +1,5 @@
+import CallbackServer
+
 /// The head of a request, line by line (RFC 9112).
 struct Request {
     /// Bytes of a head, its lines' ends not counted.
@@ -25,7 +27,10 @@ struct Request {
     /// Whether the line was the empty one behind the head.
     mutating func take(_ line: ArraySlice<UInt8>) throws(Refusal) -> Bool {
         size += line.count
-        guard size <= Self.longestHead else { throw tooLong(line) }
+        guard size <= Self.longestHead else {
+            noteMethod(line.span)
+            throw Refusal(status: hasBegun ? .headerFieldsTooLarge : .uriTooLong)
+        }
         if !line.isEmpty {
             if hasBegun { try takeField(line) } else { try takeFirst(line) }
             hasBegun = true
@@ -37,19 +42,13 @@ struct Request {
         return true
     }
 
-    /// A line of which only the beginning is there, and is too much already.
-    mutating func tooLong(_ beginning: ArraySlice<UInt8>) -> Refusal {
-        noteMethod(beginning)
-        return Refusal(status: hasBegun ? .headerFieldsTooLarge : .uriTooLong)
-    }
-
     /// The beginning of a line: enough to tell HEAD, whose answer has no body, whatever is wrong with the rest.
-    mutating func noteMethod(_ beginning: ArraySlice<UInt8>) {
-        if !hasBegun { isHead = beginning.starts(with: "HEAD ".utf8) }
+    mutating func noteMethod(_ beginning: Span<UInt8>) {
+        if !hasBegun { isHead = beginning.extracting(first: min(beginning.count, 5)).elementsEqual("HEAD ") }
     }
 
     private mutating func takeFirst(_ line: ArraySlice<UInt8>) throws(Refusal) {
-        noteMethod(line)
+        noteMethod(line.span)
         let words = line.split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false)
         guard words.count == 3, Grammar.isToken(words[0]), let version = Grammar.version(words[2]),
             let target = Target(words[1], isForConnect: words[0].elementsEqual("CONNECT".utf8))
