@@ -31,7 +31,7 @@ final class Outbox {
             id = lastID
         }
         let status = connection.write(message.bytes(id: id))
-        guard status == .saturated || unacknowledged >= Limits.unacknowledged else { return }
+        guard status == .saturated || status == .flowing && unacknowledged >= Limits.unacknowledged else { return }
         if patience == nil {
             patience = connection.schedule(after: limit) { connection, _ in connection.reset() }
         }
@@ -45,7 +45,8 @@ final class Outbox {
         let oldest = (Int(lastID) - unacknowledged + Int(UInt16.max)) % Int(UInt16.max) + 1
         guard unacknowledged > 0, id == oldest else { throw .refused("PUBACK of packet \(id)") }
         unacknowledged -= 1
-        if connection.bufferedByteCount < Limits.queue { becomeReady() }
+        // Not earlier, or it could hold up others for ever by acknowledging now and then.
+        if unacknowledged <= Limits.unacknowledged / 2, connection.bufferedByteCount < Limits.queue { becomeReady() }
     }
 
     /// The subscriber is no longer full, or gone.
