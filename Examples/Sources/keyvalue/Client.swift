@@ -6,9 +6,7 @@ final class Client {
     let connection: Connection
     let store: Store
     private var request = Request()
-    /// What has come and is not answered; it begins with a request.
-    private var input: [UInt8] = []
-    /// The bytes of `input`'s memory, as the store has counted them.
+    /// Bytes that have come and are not answered, as the store has counted them.
     private(set) var inputSize = 0
     private let onFull: () -> Void
     private var state = State.flowing
@@ -28,30 +26,43 @@ final class Client {
         self.store = store
     }
 
-    func received(_ bytes: Span<UInt8>) {
-        if input.isEmpty {
-            // The usual case, whole requests, without a copy.
-            let answered = answer(bytes)
-            if answered < bytes.count { keep(Array(copying: bytes.extracting(answered...))) }
-        } else {
-            input.append(copying: bytes)
-            answerInput()
+    /// The longest request that is refused by `Request`, with its reason, and not by the connection.
+    static let longestFrame = Request.longest + 2 * Request.longestLine
+
+    /// One request.
+    func read(_ reader: inout ByteReader) -> FrameStatus {
+        let bytes = reader.rest
+        do throws(Request.Malformed) {
+            if try request.parse(bytes) {
+                // Not counted while it is answered: a value would have no place because of the request that brings it.
+                count(0)
+                reader.skip(request.length)
+                let words = request.words
+                if !request.arguments.isEmpty { perform(words.isEmpty ? bytes : words.span, request.arguments) }
+                if state == .saturated { count(reader.remaining) }
+                return .frame
+            }
+            count(bytes.count)
+        } catch {
+            reply(error: Array("Protocol error: ".utf8) + error.text)
+            hangUp()
         }
-        if state == .saturated { connection.pause() }
+        guard state == .over else { return .needMore }
+        // So that nothing of it is kept.
+        reader.skip(reader.remaining)
+        return .frame
     }
 
     /// The client has read its answers.
     func drained() {
         guard state == .saturated else { return }
         state = .flowing
-        answerInput()
-        if state == .flowing { connection.resume() }
+        connection.resume()
     }
 
     /// What was asked and not answered never will be; the answers still go out.
     func hangUp() {
-        state = .over
-        keep([])
+        closed()
         connection.finish(within: .farewell)
     }
 
@@ -64,49 +75,23 @@ final class Client {
     /// What the client has sent is of no use any more.
     func closed() {
         state = .over
-        keep([])
+        count(0)
     }
 
-    private func answerInput() {
-        let bytes = input
-        // Not counted while it is answered: a value would have no place because of the request that brings it.
-        keep([])
-        let answered = answer(bytes.span)
-        keep(answered == 0 ? bytes : Array(bytes[answered...]))
-    }
-
-    /// Replaces what is not answered.
-    private func keep(_ bytes: [UInt8]) {
-        input = state == .over ? [] : bytes
-        let change = input.capacity - inputSize
-        inputSize = input.capacity
-        if change != 0, !store.unansweredChanged(by: change), change > 0 { onFull() }
-    }
-
-    /// Answers the whole requests in `bytes`; says how many bytes they were.
-    private func answer(_ bytes: Span<UInt8>) -> Int {
-        var position = 0
-        do throws(Request.Malformed) {
-            while state == .flowing, position < bytes.count {
-                let rest = bytes.extracting(position...)
-                guard try request.parse(rest) else { break }
-                if !request.arguments.isEmpty {
-                    let words = request.words
-                    perform(words.isEmpty ? rest : words.span, request.arguments)
-                }
-                position += request.length
-            }
-        } catch {
-            reply(error: Array("Protocol error: ".utf8) + error.text)
-            hangUp()
-        }
-        return position
+    /// So many bytes are not answered.
+    private func count(_ size: Int) {
+        let change = (state == .over ? 0 : size) - inputSize
+        guard change != 0 else { return }
+        inputSize += change
+        if !store.unansweredChanged(by: change), change > 0 { onFull() }
     }
 
     // MARK: Answers
 
     private func wrote(_ answer: WriteStatus) {
-        if answer == .saturated, state == .flowing { state = .saturated }
+        guard answer == .saturated, state == .flowing else { return }
+        state = .saturated
+        connection.pause()
     }
 
     func reply(_ line: String) {

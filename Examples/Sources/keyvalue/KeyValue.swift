@@ -34,7 +34,7 @@ struct KeyValue: ParsableCommand {
     func run() throws {
         let loop = try EventLoop(engine: options.engine)
         let store = Store(loop, memory: memory << 20)
-        var clients: [ObjectIdentifier: Client] = [:]
+        var clients: [Connection: Client] = [:]
         /// The one that keeps the most memory without being answered; it may be the one that has just sent more.
         func shedLargest() { clients.values.max { $0.inputSize < $1.inputSize }?.shed() }
         var listening = Listener.Options()
@@ -44,12 +44,12 @@ struct KeyValue: ParsableCommand {
         listening.connection.keepAlive = .init()
         let listener = try loop.listen(on: options.address, options: listening) { connection in
             let client = Client(connection, store) { shedLargest() }
-            clients[ObjectIdentifier(connection)] = client
-            connection.onData = { _, bytes in client.received(bytes) }
+            clients[connection] = client
+            connection.onFrames(limit: Client.longestFrame) { _, reader in client.read(&reader) }
             connection.onDrain = { _ in client.drained() }
             connection.onClose = { connection, _ in
                 client.closed()
-                clients[ObjectIdentifier(connection)] = nil
+                clients[connection] = nil
             }
         }
         listener.onError = { _, error in printLine("\(error)") }
