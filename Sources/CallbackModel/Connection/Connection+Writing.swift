@@ -220,7 +220,13 @@ func writeFast(_ connection: Connection, _ bytes: Span<UInt8>) -> WriteStatus {
     let batched = connection.core.batch.appendLent(bytes, of: connection)
     if batched == 0 { return writeCopied(connection, bytes) }
     connection.acceptedByteCount &+= UInt64(truncatingIfNeeded: count)
-    return Int32(truncatingIfNeeded: batched) < connection.highWaterMark ? .flowing : connection.saturate()
+    return Int32(truncatingIfNeeded: batched) < connection.highWaterMark ? .flowing : saturated(connection)
+}
+
+/// Not inlined (swift.md 7).
+@inline(never)
+private func saturated(_ connection: Connection) -> WriteStatus {
+    connection.saturate()
 }
 
 /// Not inlined: swift.md 7.

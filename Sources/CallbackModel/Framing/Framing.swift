@@ -72,7 +72,7 @@ final class Framing {
             guard let framer, framesLeft > 0, connection.tellsFrames else { return (position, .held) }
             do throws(IOError) {
                 let end = try framer.tell(connection, bytes, from: position)
-                if end == 0 { return (position, .needMore) }
+                if end == 0 { return (position, canWait(for: framer, connection) ? .needMore : .held) }
                 position = end
                 framesLeft &-= 1
             } catch {
@@ -89,7 +89,9 @@ final class Framing {
         // Out of `pending`, which the callback may come back to.
         var begun = removePending()
         var position = 0
+        var asked = framer
         while !begun.isEmpty, position < bytes.count, let framer {
+            asked = framer
             do throws(IOError) {
                 let next = try framer.shortfall(begun.span, bytes.extracting(droppingFirst: position))
                 begun.append(copying: bytes.extracting(position..<position + next.count))
@@ -106,7 +108,13 @@ final class Framing {
             }
         }
         pending = begun
-        return (position, connection.tellsFrames && framer != nil ? .needMore : .held)
+        return (position, canWait(for: asked, connection) ? .needMore : .held)
+    }
+
+    /// Whether `asked`, which wants more bytes, is still the one to get them. A parser may have set another, or paused,
+    /// and returned `.needMore` all the same.
+    private func canWait(for asked: Framer?, _ connection: Connection) -> Bool {
+        framer != nil && framer === asked && connection.tellsFrames
     }
 
     /// Memory of a cut frame that is kept for the next one.

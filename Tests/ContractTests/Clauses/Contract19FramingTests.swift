@@ -112,6 +112,45 @@ struct `Contract 19: framing` {
         #expect(stage.frames == [[7, 8], [9]])
     }
 
+    /// What a parser does before it returns `.needMore`.
+    enum Before: CaseIterable { case setsOnData, setsFraming, pauses, finishes }
+
+    @Test(arguments: Engine.allCases, combined(Before.allCases, [1, 5]))
+    func `a parser that gives way and asks for more has lost nothing`(
+        engine: Engine, how: (before: Before, piece: Int)
+    ) throws {
+        let (before, piece) = how
+        let stage = try FrameStage(engine)
+        var calls = 0
+        var raw: [UInt8] = []
+        stage.connection.onFrames(limit: 100) { connection, reader throws(IOError) in
+            calls += 1
+            if calls > 1, before == .pauses { return reader.skip(5) ? .frame : .needMore }
+            switch before {
+            case .setsOnData: connection.onData = { _, bytes in raw.append(copying: bytes) }
+            case .setsFraming: connection.onMessages(lengthPrefix: .uint8) { _, bytes in raw.append(copying: bytes) }
+            case .pauses: connection.pause()
+            case .finishes: connection.finish(within: .seconds(60))
+            }
+            return .needMore
+        }
+        let stream: [UInt8] = [4, 1, 2, 3, 4]
+        for start in stride(from: 0, to: 5, by: piece) { try stage.receive(stream[start..<start + piece]) }
+        try stage.turns(3)
+        switch before {
+        case .setsOnData: #expect(raw == stream)
+        case .setsFraming: #expect(raw == [1, 2, 3, 4])
+        case .pauses:
+            #expect(calls == 1)
+            stage.connection.resume()
+            try stage.turns(5)
+            #expect(calls > 1)
+        case .finishes: #expect(calls == 1)
+        }
+        try stage.finish()
+        #expect(stage.reason == (before == .finishes ? .localClose : .peerClosed))
+    }
+
     // MARK: Limits
 
     @Test(arguments: Engine.allCases, FrameForm.allCases)
