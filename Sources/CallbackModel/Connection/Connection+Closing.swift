@@ -27,9 +27,9 @@ extension Connection {
         guard isUsable else { return }
         if queuedByteCount == 0 { return closeDriver() }
         move(to: .flushing, output: .closed, input: .closed)
-        endTimers()
         driver.stopReading()
         boundClosing()
+        endTimers()
     }
 
     /// From now on the connection has ``Timeouts/close`` to come to its end.
@@ -115,8 +115,9 @@ extension Connection {
         if resetting { needRare().wasReset = true }
         lastReadAt = core.milliseconds
         core.timeouts.remove(self)
-        endTimers()
         driver.close(resetting: resetting)
+        // Last: what their bodies captured may be the loop's last owner.
+        endTimers()
     }
 
     /// What `StreamDriver.closed` does.

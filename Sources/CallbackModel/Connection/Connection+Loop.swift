@@ -12,9 +12,10 @@ extension Connection {
     /// Calls `body` once after `delay`, then, if `repeating` is given, again at each interval, as
     /// ``EventLoop/schedule(after:repeating:_:)`` does, until the connection closes.
     ///
-    /// The connection owns the timer until then, and cancels it when it begins to close: `body` never runs after
-    /// ``close()``, ``reset()`` or whatever else is followed by `onClose` alone, and what it captured is let go. It
-    /// still runs after ``end()`` and after the peer's FIN. On a connection that closes, the timer stays at rest.
+    /// The connection owns the timer while it is armed, and cancels it when it begins to close: `body` never runs after
+    /// ``close()``, ``reset()`` or whatever else is followed by `onClose` alone. What the body of an armed timer
+    /// captured is let go then. It still runs after ``end()`` and after the peer's FIN. Once the connection closes, the
+    /// timer stays at rest, also if it is armed anew.
     ///
     /// - Precondition: `delay` is not negative and `repeating` is at least one millisecond.
     @discardableResult
@@ -22,6 +23,7 @@ extension Connection {
         after delay: Duration, repeating: Duration? = nil, _ body: @escaping (Connection, EventLoop.Timer) -> Void
     ) -> EventLoop.Timer {
         core.assertThread("Connection.schedule")
+        require(delay >= .zero, "a connection's timer cannot fire \(delay) from now: the delay is negative")
         guard isUsable else {
             let timer = EventLoop.Timer(core: core, interval: repeating) { _ in }
             timer.abandon()

@@ -11,7 +11,7 @@ extension Connection {
     ///   (``Connection/onLines(limit:delimiter:_:)`` and the others);
     /// - with ``Connection/onData`` anything, for as long as the connection reads: what a message is, only the user
     ///   knows. Set the rate when one begins, and `nil` when it is whole (``Connection/options``);
-    /// - to take what was written to it.
+    /// - to take what was written to it; from a Unix socket, what is queued.
     ///
     /// A peer that is too slow from some moment on ends after at most two windows.
     public struct MinimumRate: Hashable, Sendable {
@@ -46,7 +46,10 @@ extension Connection {
 
     /// A window of a minimum rate, as things were when it began.
     struct RateWindow {
-        let start: UInt64
+        /// Later by each time in which the connection did not read.
+        var start: UInt64
+        /// Since when it does not; `nil` while it does.
+        var pausedAt: UInt64?
         let moved: UInt64
         let input: InputDebt
         /// Bytes that were written: the peer owes to take them.
@@ -73,8 +76,8 @@ extension Connection {
     private var takenByteCount: UInt64 {
         switch driver.sendProgress {
         case .acknowledged(let count, _): count
-        case .untaken(let count, _): bytesWritten - min(bytesWritten, UInt64(count))
-        case nil: bytesWritten
+        // In a Unix socket the kernel counts its own memory too, so only what is queued here tells of the peer.
+        case .untaken, nil: bytesWritten
         }
     }
 
@@ -93,6 +96,18 @@ extension Connection {
             accepted: acceptedByteCount)
         needRare().rateWindow = window
         return window
+    }
+
+    /// Reading stops: the peer can send nothing, and the time does not count.
+    func pauseRateWindow() {
+        if rare?.rateWindow != nil { rare?.rateWindow?.pausedAt = core.milliseconds }
+    }
+
+    func resumeRateWindow() {
+        guard var window = rare?.rateWindow, let pausedAt = window.pausedAt else { return }
+        window.start += core.milliseconds - pausedAt
+        window.pausedAt = nil
+        rare?.rateWindow = window
     }
 
     /// The window is over. Whether the peer was too slow; if not, the next one begins.

@@ -7,7 +7,8 @@ extension Connection {
         public var lowWaterMark = 16 * 1024
         /// The most bytes that may be queued, from ``highWaterMark`` on; `nil` for no limit but the loop's
         /// (``EventLoop/Options/maxQueuedBytes``). A write that leaves more waiting resets the connection, with
-        /// ``CloseReason/shed``.
+        /// ``CloseReason/shed``. With ``Connection/pipe(to:)`` it has to be as much as ``highWaterMark`` and a read
+        /// buffer together (``EventLoop/Options/readBufferSize``), which is what a pipe may queue.
         public var maxQueuedBytes: Int? = nil
         /// Whether this side may go on writing after the peer's FIN, until ``Connection/end()`` (RFC 9293, 3.6).
         public var allowsHalfOpen = false
@@ -107,8 +108,9 @@ extension Connection {
 
     /// Time-outs, each 1 ms or more, rounded up to whole milliseconds; `nil` for none.
     ///
-    /// When a time-out has passed, the kernel is asked before the connection ends. Input that waits to be read, room
-    /// for what is queued, and bytes that the peer has acknowledged put it off. If the loop itself was late to look,
+    /// When a time-out has passed, the kernel is asked before the connection ends. What the time-out waits for puts it
+    /// off: input that waits to be read, room for what is queued, and, for `idle` and `write`, bytes that the peer has
+    /// acknowledged. If the loop itself was late to look,
     /// the peer gets ten times that delay as well, at most the whole time-out again.
     public struct Timeouts: Hashable, Sendable {
         /// Neither side sent anything for this long, and the peer acknowledged nothing. Counts also while the

@@ -14,6 +14,7 @@ extension Connection {
         switch input {
         case .flowing where core.isAboveShare(self):
             move(input: .held)
+            pauseRateWindow()
             driver.stopReading()
         case .held where !core.isAboveShare(self): readAgain()
         case .flowing, .held, .paused, .ended, .closed: break

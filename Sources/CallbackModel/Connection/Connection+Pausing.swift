@@ -5,11 +5,13 @@ extension Connection {
         switch input {
         case .flowing:
             move(input: .paused)
+            pauseRateWindow()
             driver.stopReading()
             core.watchPaused()
         case .held:
             move(input: .paused)
             silenceBegins()
+            pauseRateWindow()
             timeoutsChanged()
         case .paused, .ended, .closed: noteUserPause()
         }

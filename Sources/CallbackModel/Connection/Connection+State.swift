@@ -91,7 +91,8 @@ extension Connection {
     }
 
     /// The options in force. Setting them changes water marks, half-open behaviour and time-outs at once;
-    /// socket options (`noDelay`, buffer sizes, …) take effect when the connection is made.
+    /// socket options (`noDelay`, buffer sizes, …) take effect when the connection is made. A new `maxQueuedBytes` is
+    /// looked at when the queue next grows.
     ///
     /// - Precondition: the values set are within their documented bounds.
     public var options: Options {

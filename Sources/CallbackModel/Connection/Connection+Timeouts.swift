@@ -61,7 +61,7 @@ extension Connection {
             consider(.read, times.read, since: max(lastReadAt, starts.read))
         }
         if queuedByteCount > 0 { consider(.write, times.write, since: max(lastWriteAt, starts.write)) }
-        if isSaturated { consider(.saturated, times.saturated, since: starts.saturated) }
+        if isSaturated { consider(.saturated, times.saturated, since: max(starts.saturated, openedAt)) }
         if let rate = times.minimumRate { consider(.minimumRate, rate.window, since: rateWindow().start) }
         return earliest
     }
@@ -114,7 +114,9 @@ extension Connection {
     }
 
     /// Whether a write returned `.saturated` and the queue has not fallen to the low water mark since.
-    private var isSaturated: Bool { watch.contains(.saturated) && bufferedByteCount > 0 }
+    private var isSaturated: Bool {
+        watch.contains(.saturated) && bufferedByteCount > sharedOptions.value.lowWaterMark
+    }
 
     /// A write returns `.saturated`, for the first time since the last `onDrain`.
     func saturationBegins() {
@@ -125,7 +127,7 @@ extension Connection {
 
     /// Reading has begun again: the time before it was not the peer's silence.
     func readTimeoutBegins() {
-        rare?.rateWindow = nil
+        resumeRateWindow()
         if sharedOptions.value.timeouts.read != nil { restartTimeout(.read) }
     }
 

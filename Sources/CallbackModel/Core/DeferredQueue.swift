@@ -1,4 +1,5 @@
-/// What the next turn begins with, in order: at most as many items as there are open objects.
+/// What the next turn begins with, in order: at most one item for each open object, and `nil` for
+/// each that was withdrawn.
 struct DeferredQueue {
     enum Item {
         case timer(EventLoop.Timer)

@@ -102,6 +102,7 @@ final class Framing {
                 framesLeft &-= 1
                 // What is behind the frame came from `bytes`, and is told from there.
                 position -= begun.count - end
+                require(position >= 0, "onFrames: bytes are a frame now for which the parser had asked for more")
                 begun.removeAll(keepingCapacity: begun.capacity <= Self.largestKept)
             } catch {
                 return (position, .failed(error))

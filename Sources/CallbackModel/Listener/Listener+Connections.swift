@@ -31,14 +31,15 @@ extension Listener {
 
     /// Writes `bytes` to every open connection of this listener but one, and returns to how many.
     ///
-    /// From 1 KiB on, the message is in memory once, however many queues it waits in. Each connection gets it behind
+    /// A message of 1 KiB and more is in memory once, however many queues it waits in, as far as
+    /// ``Connection/write(_:)-([UInt8])`` keeps an array by reference. Each connection gets it behind
     /// what was written to it before. Connections that can be written to no more are passed over.
     ///
     /// - Parameters:
     ///   - bytes: The message.
     ///   - except: Who does not get it: usually the connection that it came from.
-    ///   - whenSaturated: What happens to a connection that is at its high water mark before this message: a write to
-    ///     it returned ``WriteStatus/saturated``, and its `onDrain` has not come yet.
+    ///   - whenSaturated: What happens to a connection that was at its high water mark before this message, and whose
+    ///     queue has not fallen to the low water mark since.
     @discardableResult
     public func broadcast(
         _ bytes: [UInt8], except: Connection? = nil, whenSaturated: WhenSaturated
@@ -48,7 +49,7 @@ extension Listener {
         core.together {
             core.connections.forEach { connection in
                 guard connection.listener === self, connection !== except, connection.output == .open else { return }
-                if connection.watch.contains(.saturated) {
+                if connection.isBehind {
                     switch whenSaturated {
                     case .skip: return
                     case .write: break
@@ -59,5 +60,15 @@ extension Listener {
             }
         }
         return count
+    }
+}
+
+extension Connection {
+    /// Whether a write returned `.saturated` and the queue is still longer than the low water mark. What is batched is
+    /// sent first: the kernel may take it all.
+    fileprivate var isBehind: Bool {
+        guard watch.contains(.saturated) else { return false }
+        core.flushBatch(of: self)
+        return queuedByteCount > sharedOptions.value.lowWaterMark
     }
 }

@@ -25,8 +25,9 @@ extension EventLoop {
 
         /// Who ends it, if it is not the loop alone.
         var owner: OwnedTimers?
+        private var isAbandoned = false
         /// Whether it is over for good.
-        private var isEnded = false
+        private var isOver: Bool { isAbandoned || owner?.isEnded == true }
 
         /// Whether it is the loop's own, which counts as no callback.
         private let isInternal: Bool
@@ -88,7 +89,7 @@ extension EventLoop {
         /// lets go of what it captured.
         func abandon() {
             cancel()
-            isEnded = true
+            isAbandoned = true
             owner = nil
             letGo(of: body) { body = { _ in } }
         }
@@ -99,7 +100,7 @@ extension EventLoop {
         public func reschedule(after delay: Duration) {
             core.assertThread("Timer.reschedule")
             require(delay >= .zero, "a timer cannot fire \(delay) from now: the delay is negative")
-            guard !core.isShutDown, !isEnded else { return }
+            guard !core.isShutDown, !isOver else { return }
             withdraw()
             core.add(self)
             owner?.add(self)
@@ -117,7 +118,7 @@ extension EventLoop {
 
         /// Arms the timer for a moment of the loop's clock, in milliseconds.
         func reschedule(at deadline: UInt64) {
-            guard !core.isShutDown, !isEnded else { return }
+            guard !core.isShutDown, !isOver else { return }
             withdraw()
             core.add(self)
             owner?.add(self)

@@ -67,4 +67,22 @@ struct `A listener's connections` {
         }
         withExtendedLifetime((quick, slowPeer)) {}
     }
+
+    @Test(arguments: Engine.allCases)
+    func `what only waits for the end of the callback makes no member slow`(engine: Engine) throws {
+        let scene = try StepStage(
+            engine,
+            .connections {
+                $0.highWaterMark = 4_096
+                $0.lowWaterMark = 1_024
+            })
+        let (member, peer) = try scene.connect()
+        scene.loop.schedule(after: .zero) { _ in
+            for _ in 0..<20 {
+                #expect(scene.listener.broadcast([UInt8](repeating: 7, count: 500), whenSaturated: .reset) == 1)
+            }
+        }
+        #expect(try scene.run { try peer.receive(exactly: 10_000).count } == 10_000)
+        #expect(scene.reason(of: member) == nil)
+    }
 }

@@ -81,6 +81,42 @@ struct `A connection's timer` {
     }
 
     @Test(arguments: Engine.allCases)
+    func `at rest when its connection closes cannot be armed any more`(engine: Engine) throws {
+        let scene = try StepStage(engine)
+        let (connection, _) = try scene.connect()
+        var fired = 0
+        let cancelled = connection.schedule(after: .seconds(3_600)) { _, _ in fired += 1 }
+        cancelled.cancel()
+        let once = connection.schedule(after: .zero) { _, _ in fired += 1 }
+        try scene.loop.run(until: { fired == 1 })
+        connection.reset()
+        for timer in [cancelled, once] { timer.reschedule(after: .zero) }
+        try scene.runUntilClosed(connection)
+        for timer in [cancelled, once] {
+            timer.reschedule(after: .zero)
+            #expect(!timer.isArmed)
+        }
+        try scene.settle()
+        #expect(fired == 1)
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `whose body is the loop's last owner lets go of it as it ends`(engine: Engine) throws {
+        weak var loop: EventLoop?
+        let (mine, peer) = try PlainClient.pair()
+        do {
+            let owner = try EventLoop(engine: engine)
+            loop = owner
+            let connection = try owner.adopt(connected: mine)
+            connection.schedule(after: .seconds(3_600)) { _, _ in withExtendedLifetime(owner) {} }
+            try owner.run(.noWait)
+            connection.reset()
+        }
+        #expect(loop == nil)
+        try peer.expectEnd()
+    }
+
+    @Test(arguments: Engine.allCases)
     func `may close its own connection, and goes on after end`(engine: Engine) throws {
         let scene = try StepStage(engine)
         let (connection, peer) = try scene.connect()

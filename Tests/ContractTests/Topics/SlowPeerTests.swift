@@ -126,6 +126,22 @@ struct `A peer that is too slow` {
         #expect(scene.reason(of: quiet) == nil)
     }
 
+    @Test(arguments: Engine.allCases)
+    func `ends also if the connection pauses at each of its bytes`(engine: Engine) throws {
+        let scene = try makeScene(engine) {
+            $0.timeouts.minimumRate = .init(bytesPerSecond: 200, window: .seconds(1))
+        }
+        let (connection, drip) = try scene.connect {
+            $0.onData = { connection, _ in
+                connection.pause()
+                connection.schedule(after: .milliseconds(1)) { connection, _ in connection.resume() }
+            }
+        }
+        scene.loop.schedule(after: .zero, repeating: .milliseconds(50)) { _ in try? drip.send("x") }.unref()
+        try scene.runUntilClosed(connection)
+        #expect(scene.reason(of: connection) == .timedOut(.minimumRate))
+    }
+
     @Test(arguments: combined(Engine.allCases, [false, true]))
     func `takes a little at a time and ends; one that is merely slow does not`(engine: Engine, isUnix: Bool) throws {
         let scene = try makeScene(engine) { _ in }

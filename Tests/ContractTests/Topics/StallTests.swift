@@ -227,7 +227,16 @@ private final class StallScene {
         }
     }
 
-    /// Runs for as long as the dead may take: their limit and a look, of which the loop's own timer tells.
+    private var isDecided: Bool {
+        let isOver = Self.kinds.allSatisfy { kind in
+            let count = closed[Group(kind: kind, isHonest: false)]?.values.reduce(0, +) ?? 0
+            return count == Self.count(of: kind)
+        }
+        let closing = closed[Group(kind: .close, isHonest: true)]?.values.reduce(0, +) ?? 0
+        return isOver && closing == Self.count(of: .close) && opened == Self.count(of: .connect)
+    }
+
+    /// Runs for as long as the dead may take, and longer on a machine that has no time for them.
     func runUntilDecided() throws {
         let acting = loop.schedule(after: .zero, repeating: .milliseconds(50)) { [unowned self] _ in
             for (group, connection, _) in members where group.isHonest && group.kind == .write {
@@ -235,8 +244,12 @@ private final class StallScene {
             }
             actHonestly()
         }
-        loop.schedule(after: Self.limit * 3 / 2) { [loop] _ in loop.stop() }
+        let end = monotonicTime() + .seconds(20)
+        let looking = loop.schedule(after: Self.limit * 3 / 2, repeating: .milliseconds(20)) { [unowned self] _ in
+            if isDecided || monotonicTime() > end { loop.stop() }
+        }
         try loop.run()
         acting.cancel()
+        looking.cancel()
     }
 }
