@@ -16,6 +16,23 @@ class Framer {
         trap("a framer must override this")
     }
 
+    /// Tells the frames that lie whole in `bytes`, from `position` on, which is moved behind each.
+    ///
+    /// Returns `true` if what is left is no whole frame, `false` if there may be one and `Framing.mayTell` has said no.
+    /// Overridden for what is usual: there a frame costs no dynamic call and no choice of a form.
+    func tellAll(
+        _ framing: Framing, _ connection: Connection, _ bytes: Span<UInt8>, from position: inout Int
+    ) throws(IOError) -> Bool {
+        while position < bytes.count {
+            guard framing.mayTell(self, connection) else { return false }
+            let end = try tell(connection, bytes, from: position)
+            if end == 0 { return true }
+            position = end
+            framing.framesLeft &-= 1
+        }
+        return true
+    }
+
     /// How many bytes of `next` to lay behind `begun`, the beginning of a frame, before it is looked at again. At least
     /// one, and no more than the frame lacks as far as that is known.
     func shortfall(_ begun: Span<UInt8>, _ next: Span<UInt8>) throws(IOError) -> Shortfall {
@@ -55,6 +72,29 @@ final class LineFramer: Framer {
         super.init(limit: limit)
     }
 
+    override func tellAll(
+        _ framing: Framing, _ connection: Connection, _ bytes: Span<UInt8>, from position: inout Int
+    ) throws(IOError) -> Bool {
+        if case .crlf = delimiter { return try super.tellAll(framing, connection, bytes, from: &position) }
+        let (last, isStripped) = (delimiter.lastByte, delimiter == .newline)
+        var next = position
+        defer { position = next }
+        while next < bytes.count {
+            guard framing.mayTell(self, connection) else { return false }
+            let rest = bytes.extracting(droppingFirst: next)
+            guard let end = rest.firstIndex(of: last) else {
+                if rest.count - delimiter.longestPart > limit { throw tooLong }
+                return true
+            }
+            let length = isStripped && end > 0 && rest[end &- 1] == carriageReturn ? end &- 1 : end
+            guard length <= limit else { throw tooLong }
+            callback.call(connection, rest.extracting(first: length))
+            next = next &+ end &+ 1
+            framing.framesLeft &-= 1
+        }
+        return true
+    }
+
     override func tell(_ connection: Connection, _ bytes: Span<UInt8>, from position: Int) throws(IOError) -> Int {
         let rest = bytes.extracting(droppingFirst: position)
         guard let end = delimiter.firstEnd(in: rest) else {
@@ -77,12 +117,35 @@ final class LineFramer: Framer {
 /// Messages, whose length stands before them.
 final class MessageFramer: Framer {
     private let prefix: LengthPrefix
+    /// Whether it is the usual one.
+    private let isUInt32: Bool
     private let callback: FrameCallback
 
     init(limit: Int, prefix: LengthPrefix, _ body: @escaping (Connection, Span<UInt8>) -> Void) {
         self.prefix = prefix
+        isUInt32 = prefix == .uint32
         callback = FrameCallback(body: body)
         super.init(limit: limit)
+    }
+
+    override func tellAll(
+        _ framing: Framing, _ connection: Connection, _ bytes: Span<UInt8>, from position: inout Int
+    ) throws(IOError) -> Bool {
+        guard isUInt32 else { return try super.tellAll(framing, connection, bytes, from: &position) }
+        var next = position
+        defer { position = next }
+        while next < bytes.count {
+            guard framing.mayTell(self, connection) else { return false }
+            var reader = ByteReader(bytes.extracting(droppingFirst: next))
+            guard let count = reader.integer(UInt32.self) else { return true }
+            let length = Int(truncatingIfNeeded: count)
+            guard length <= limit else { throw LengthPrefix.tooLong(UInt64(count), limit) }
+            guard let message = reader.bytes(length) else { return true }
+            callback.call(connection, message)
+            next = next &+ 4 &+ length
+            framing.framesLeft &-= 1
+        }
+        return true
     }
 
     override func tell(_ connection: Connection, _ bytes: Span<UInt8>, from position: Int) throws(IOError) -> Int {

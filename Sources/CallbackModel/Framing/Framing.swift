@@ -4,7 +4,11 @@
 /// the rest is told in the next turn or after `resume()`.
 final class Framing {
     /// `nil` once `onData` is set: `pending` then goes there, uncut.
-    var framer: Framer?
+    var framer: Framer? {
+        didSet { current = framer.map { UInt(bitPattern: ObjectIdentifier($0)) } ?? 0 }
+    }
+    /// Which one `framer` is, 0 for none: comparing it costs a frame no retain.
+    @safe @exclusivity(unchecked) private var current: UInt = 0
     var onUnfinished: ((Connection, Span<UInt8>) -> Void)?
     private(set) var pending: [UInt8] = []
     /// How much of `pending` was told already. It is removed with the rest: each turn would copy all that waits.
@@ -16,7 +20,8 @@ final class Framing {
     /// The most frames of one connection that are told before other connections have their turn.
     static let framesPerTurn = 1024
 
-    private var framesLeft = 0
+    /// Unchecked, as `current` is (swift.md 1): a callback may come back here while frames are told.
+    @safe @exclusivity(unchecked) var framesLeft = 0
 
     /// Why no more frames are told for now.
     private enum Stop {
@@ -66,20 +71,22 @@ final class Framing {
 
     /// Tells the frames that lie whole in `bytes`, without copying one.
     private func tell(_ connection: Connection, _ bytes: Span<UInt8>, from start: Int) -> (Int, Stop) {
+        guard let framer else { return (start, .held) }
         var position = start
-        while position < bytes.count {
-            // Read anew for each frame, since the callback may have set another.
-            guard let framer, framesLeft > 0, connection.tellsFrames else { return (position, .held) }
-            do throws(IOError) {
-                let end = try framer.tell(connection, bytes, from: position)
-                if end == 0 { return (position, canWait(for: framer, connection) ? .needMore : .held) }
-                position = end
-                framesLeft &-= 1
-            } catch {
-                return (position, .failed(error))
-            }
+        do throws(IOError) {
+            let isOutOfFrames = try framer.tellAll(self, connection, bytes, from: &position)
+            let mayWait = isOutOfFrames && canWait(for: framer, connection)
+            return (position, mayWait || position == bytes.count ? .needMore : .held)
+        } catch {
+            return (position, .failed(error))
         }
-        return (position, .needMore)
+    }
+
+    /// Whether `framer` may tell one frame more. Asked before each, since the callback of the last one may have set
+    /// another, paused or closed.
+    @inline(__always)
+    func mayTell(_ framer: Framer, _ connection: Connection) -> Bool {
+        framesLeft > 0 && current == UInt(bitPattern: ObjectIdentifier(framer)) && connection.input == .flowing
     }
 
     /// Lays as much of `bytes` behind the frame that was cut as it lacks, and tells it.

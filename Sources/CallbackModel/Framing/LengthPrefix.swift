@@ -43,6 +43,10 @@ public struct LengthPrefix: Hashable, Sendable {
 }
 
 extension LengthPrefix {
+    static func tooLong(_ count: UInt64, _ limit: Int) -> IOError {
+        .invalid("length prefix", "\(count), limit \(limit)", errno: IOError.messageTooLong)
+    }
+
     /// The length of the message behind the prefix, which is read. `nil` while the prefix is not whole.
     ///
     /// - Throws: EMSGSIZE when the message is longer than `limit` bytes, EBADMSG when the count is less than the prefix
@@ -52,9 +56,7 @@ extension LengthPrefix {
         guard let count = try count(from: &reader) else { return nil }
         let prefix = countsItself ? UInt64(reader.position - start) : 0
         guard count >= prefix else { throw .invalid("length prefix", "\(count)", errno: IOError.badMessage) }
-        guard count - prefix <= UInt64(limit) else {
-            throw .invalid("length prefix", "\(count), limit \(limit)", errno: IOError.messageTooLong)
-        }
+        guard count - prefix <= UInt64(limit) else { throw Self.tooLong(count, limit) }
         return Int(count - prefix)
     }
 

@@ -8,11 +8,11 @@ public enum LineDelimiter: Hashable, Sendable {
     case byte(UInt8)
 }
 
-private let carriageReturn = UInt8(ascii: "\r")
+let carriageReturn = UInt8(ascii: "\r")
 private let lineFeed = UInt8(ascii: "\n")
 
 extension LineDelimiter {
-    private var lastByte: UInt8 {
+    var lastByte: UInt8 {
         switch self {
         case .newline, .crlf: lineFeed
         case .byte(let byte): byte
@@ -28,9 +28,16 @@ extension LineDelimiter {
     }
 
     /// The place of the last byte of the first end. `before` is what stands before `bytes`.
+    @inline(__always)
     func firstEnd(in bytes: Span<UInt8>, behind before: Span<UInt8> = Span()) -> Int? {
-        guard var end = bytes.firstIndex(of: lastByte) else { return nil }
-        guard self == .crlf else { return end }
+        guard let end = bytes.firstIndex(of: lastByte) else { return nil }
+        guard case .crlf = self else { return end }
+        return firstPair(in: bytes, behind: before, from: end)
+    }
+
+    /// The same for both bytes, of which the first last one is at `first`.
+    private func firstPair(in bytes: Span<UInt8>, behind before: Span<UInt8>, from first: Int) -> Int? {
+        var end = first
         while !isCarriageReturn(at: end - 1, of: bytes, behind: before) {
             guard let next = bytes.extracting(droppingFirst: end + 1).firstIndex(of: lastByte) else { return nil }
             end += 1 + next
