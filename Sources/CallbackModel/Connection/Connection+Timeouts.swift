@@ -69,6 +69,8 @@ extension Connection {
     /// The deadline in the queue has come; `now` is read from the clock.
     func timeoutsDue(now: UInt64) {
         noteProgress()
+        // A long write of which an engine tells only at its end may have left the queue short enough for `onDrain`.
+        if isOwedSomething { putOffDelivery() }
         guard let passed = nextTimeout(), passed.deadline <= now else { return timeoutsChanged() }
         // What the kernel knows comes first: the loop may have been late to look.
         if isExtended(passed, now: now) { return timeoutsChanged() }
