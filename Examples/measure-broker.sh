@@ -19,13 +19,8 @@ for tool in mosquitto mosquitto_pub mosquitto_sub; do
 done
 [ -x .build/release/broker ] || { echo "measure: build first: swift build -c release --package-path Examples" >&2; exit 1; }
 
-scratch=$(mktemp -d)
-servers=()
-clean_up() {
-    for server in "${servers[@]}"; do kill "$server" 2>/dev/null || true; done
-    rm -rf "$scratch"
-}
-trap clean_up EXIT
+# shellcheck source=Examples/measuring.sh
+. ./measuring.sh
 
 # Waits until the file $1 has a line that matches $2, while process $3 runs.
 wait_for() {
@@ -34,9 +29,6 @@ wait_for() {
         sleep 0.05
     done
 }
-
-# The processor time of process $1 so far, in clock ticks (proc(5)).
-ticks() { awk '{ sub(/.*\) /, ""); print $12 + $13 }' "/proc/$1/stat"; }
 
 # One run against the broker $1, process $2 on port $3: a line in the results.
 run() {

@@ -24,13 +24,8 @@ for program in keyvalue http-hello; do
     [ -x "$bin/$program" ] || { echo "measure: build first: swift build -c release --package-path Examples" >&2; exit 1; }
 done
 
-scratch=$(mktemp -d)
-servers=()
-clean_up() {
-    for server in "${servers[@]}"; do kill "$server" 2>/dev/null || true; done
-    rm -rf "$scratch"
-}
-trap clean_up EXIT
+# shellcheck source=Examples/measuring.sh
+. ./measuring.sh
 
 # Starts the example $1, and leaves its process and port in `pid` and `port`.
 start() {
@@ -44,9 +39,6 @@ start() {
         port=$(sed -n 's/^Listening on port //p' "$scratch/$1")
     done
 }
-
-# The processor time of process $1 so far, in clock ticks (proc(5)).
-ticks() { awk '{ sub(/.*\) /, ""); print $12 + $13 }' "/proc/$1/stat"; }
 
 # One run of redis-benchmark's test $4 against process $2 on port $3: a line for $1 in the results.
 run_redis() {

@@ -17,11 +17,11 @@ enum Limits {
     /// Bytes of all retained messages together, and what each counts besides its topic and its payload.
     static let retained = 8 << 20
     static let costOfRetained = 256
-    /// From so many queued bytes on, a subscriber is full: who publishes to it waits.
+    /// A subscriber with this many queued bytes is full: clients that publish to it wait.
     static let queue = 256 * 1024
     /// A subscriber with more queued bytes is reset. All retained messages have room in it.
     static let longestQueue = 16 << 20
-    /// A subscriber that owes so many acknowledgements is full, too. Less than there are packet identifiers.
+    /// A subscriber that owes this many acknowledgements is full, too. Fewer than there are packet identifiers.
     static let unacknowledged = 10_000
     /// What a client has to send while a packet is not whole, or to take of what is written to it.
     static let rate = Connection.MinimumRate(bytesPerSecond: 100, window: .seconds(15))
@@ -34,7 +34,7 @@ struct BrokerCommand: ParsableCommand {
 
     @OptionGroup var options: ServerOptions
 
-    @Option(help: ArgumentHelp("Drop a subscriber that is full for so long.", valueName: "seconds"))
+    @Option(help: ArgumentHelp("Drop a subscriber that is full for this long.", valueName: "seconds"))
     var patience = 10.0
 
     func validate() throws {

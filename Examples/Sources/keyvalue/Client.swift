@@ -47,10 +47,7 @@ final class Client {
             reply(error: Array("Protocol error: ".utf8) + error.text)
             hangUp()
         }
-        guard state == .over else { return .needMore }
-        // So that nothing of it is kept.
-        reader.skip(reader.remaining)
-        return .frame
+        return .needMore
     }
 
     /// The client has read its answers.

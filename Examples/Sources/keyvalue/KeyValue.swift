@@ -6,7 +6,7 @@ import ExampleSupport
 private enum Limits {
     /// Clients at a time; more wait in the kernel.
     static let clients = 1_000
-    /// From so many bytes of answers on that a client has not read, its requests wait.
+    /// A client's requests wait while it has not read this many bytes of answers.
     static let answers = 256 * 1024
     /// How long answers may wait for a client that reads nothing.
     static let unread = Duration.seconds(30)

@@ -269,7 +269,7 @@ struct `Broker` {
         return child
     }
 
-    /// The next so many messages, without the lines of `-d`.
+    /// The next `count` messages, without the lines of `-d`.
     private func messages(of listener: ChildProcess, count: Int) throws -> [String] {
         var messages: [String] = []
         while messages.count < count {

@@ -76,6 +76,21 @@ extension PlainClient {
     }
 }
 
+/// That bytes go between both ends of a proxy whole, and that each end finishes on its own.
+func expectBothWays(_ client: PlainClient, _ server: PlainClient, count: Int) throws {
+    let bytes = pseudoRandomBytes(count: count)
+    for (sender, receiver) in [(client, server), (server, client)] {
+        let sending = onThread {
+            try sender.send(bytes)
+            try sender.halfClose()
+        }
+        #expect(try receiver.receiveUntilEnd() == bytes)
+        try sending.value()
+    }
+    client.close()
+    server.close()
+}
+
 extension PlainClient {
     /// Whether something comes within that time; takes nothing.
     func isAnswered(within time: Duration) -> Bool { isReady(POLLIN, within: time) }

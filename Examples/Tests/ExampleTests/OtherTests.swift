@@ -22,17 +22,7 @@ struct `Proxy` {
         let proxy = try Example("proxy", engine, ["--to", "127.0.0.1:\(listener.port)"])
         let client = try proxy.client()
         let server = try listener.accept()
-        let bytes = pseudoRandomBytes(count: 8 << 20)
-        for (sender, receiver) in [(client, server), (server, client)] {
-            let sending = onThread {
-                try sender.send(bytes)
-                try sender.halfClose()
-            }
-            #expect(try receiver.receiveUntilEnd() == bytes)
-            try sending.value()
-        }
-        client.close()
-        server.close()
+        try expectBothWays(client, server, count: 8 << 20)
         try proxy.stop()
     }
 

@@ -58,17 +58,7 @@ struct `SOCKS proxy` {
             [5, 0] + [5, 0, 0, 1, 127, 0, 0, 1] + [UInt8(server.remotePort >> 8), UInt8(server.remotePort & 255)]
         #expect(try client.receive(exactly: expected.count) == expected)
         #expect(try server.receive(exactly: early.count) == early)
-        let bytes = pseudoRandomBytes(count: 4 << 20)
-        for (sender, receiver) in [(client, server), (server, client)] {
-            let sending = onThread {
-                try sender.send(bytes)
-                try sender.halfClose()
-            }
-            #expect(try receiver.receiveUntilEnd() == bytes)
-            try sending.value()
-        }
-        client.close()
-        server.close()
+        try expectBothWays(client, server, count: 4 << 20)
         try proxy.stop()
     }
 

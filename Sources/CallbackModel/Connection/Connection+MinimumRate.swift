@@ -100,14 +100,14 @@ extension Connection {
 
     /// Reading stops: the peer can send nothing, and the time does not count.
     func pauseRateWindow() {
-        if rare?.rateWindow != nil { rare?.rateWindow?.pausedAt = core.milliseconds }
+        rare?.rateWindow?.pausedAt = core.milliseconds
     }
 
     func resumeRateWindow() {
-        guard var window = rare?.rateWindow, let pausedAt = window.pausedAt else { return }
-        window.start += core.milliseconds - pausedAt
-        window.pausedAt = nil
-        rare?.rateWindow = window
+        // A pause that turns into the loop's own, or the other way round, goes on.
+        guard input == .flowing, let pausedAt = rare?.rateWindow?.pausedAt else { return }
+        rare?.rateWindow?.start += core.milliseconds - pausedAt
+        rare?.rateWindow?.pausedAt = nil
     }
 
     /// The window is over. Whether the peer was too slow; if not, the next one begins.

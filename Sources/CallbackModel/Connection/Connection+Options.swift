@@ -110,8 +110,8 @@ extension Connection {
     ///
     /// When a time-out has passed, the kernel is asked before the connection ends. What the time-out waits for puts it
     /// off: input that waits to be read, room for what is queued, and, for `idle` and `write`, bytes that the peer has
-    /// acknowledged. If the loop itself was late to look,
-    /// the peer gets ten times that delay as well, at most the whole time-out again.
+    /// acknowledged. If the loop itself was late to look, the peer gets ten times that delay as well, at most the whole
+    /// time-out again.
     public struct Timeouts: Hashable, Sendable {
         /// Neither side sent anything for this long, and the peer acknowledged nothing. Counts also while the
         /// connection is paused: input that waits meanwhile does not put it off.

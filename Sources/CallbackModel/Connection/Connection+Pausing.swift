@@ -11,7 +11,6 @@ extension Connection {
         case .held:
             move(input: .paused)
             silenceBegins()
-            pauseRateWindow()
             timeoutsChanged()
         case .paused, .ended, .closed: noteUserPause()
         }

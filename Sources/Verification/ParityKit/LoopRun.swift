@@ -112,7 +112,7 @@ extension EventLoop.Metrics {
     private static let turnsPerMillisecond: UInt64 = 4
     private static let turnsAllowed: UInt64 = 1_000
 
-    /// What is wrong with a loop that has run for so long; nothing if it has waited as it should.
+    /// What is wrong with a loop that has run for `time`; `nil` if it has waited as it should.
     package func spinning(for time: Duration) -> String? {
         let milliseconds = UInt64(max(0, time.wholeMilliseconds))
         let bound =

@@ -10,7 +10,7 @@ public struct Script: Hashable, Sendable {
         case echo
         /// They are sent back, however long the queue becomes.
         case echoWithoutPausing
-        /// Of each so many bytes, the first is sent back: by position in the stream, not by chunk.
+        /// The first byte of each `of` bytes is sent back: by position in the stream, not by chunk.
         case part(of: Int)
     }
 
@@ -31,9 +31,9 @@ public struct Script: Hashable, Sendable {
 
     /// A way to cut.
     public enum Framing: Hashable, Sendable {
-        /// By line feeds; a line has at most so many bytes.
+        /// By line feeds. A line has at most `limit` bytes.
         case lines(limit: Int)
-        /// By a length of two bytes; a message has at most so many more.
+        /// By a length of two bytes. A message has at most `limit` bytes behind it.
         case messages(limit: Int)
     }
 
@@ -62,7 +62,7 @@ public struct Script: Hashable, Sendable {
         case start
         /// In `onOpen`.
         case open
-        /// In the `onData` with which so many bytes in all have arrived. Once.
+        /// In the `onData` with which this many bytes in all have arrived. Once.
         case received(Int)
         /// In `onEnd`.
         case end
@@ -104,7 +104,7 @@ public struct Script: Hashable, Sendable {
         case pauseListener
         /// Resumes the listener.
         case resumeListener
-        /// Drains the listener within so many milliseconds; the report becomes a note.
+        /// Drains the listener within this time; the report becomes a note.
         case drainListener(milliseconds: Int)
         /// Starts a timer with this number; when it fires, `actions` are done to this connection.
         case startTimer(Int, milliseconds: Int, [Action])
@@ -122,7 +122,7 @@ public struct Script: Hashable, Sendable {
         case setTimeout(TimeoutKind, milliseconds: Int?)
         /// In `onTimeout`: the connection is kept.
         case keep
-        /// Takes so long, as a callback that computes does. Peers learn before it how far the connection has come.
+        /// Takes this long, as a callback that computes does. Peers learn before it how far the connection has come.
         case stall(milliseconds: Int)
         /// Waits inside the callback until the kernel has input for the connection with this number.
         case awaitInput(of: Int)

@@ -22,10 +22,10 @@ struct ParityCommand: ParsableCommand {
     @Flag(help: "List the scenarios and where their expectations are from.")
     var list = false
 
-    @Option(help: ArgumentHelp("Play so many random scenarios instead.", valueName: "n"))
+    @Option(help: ArgumentHelp("Play this many random scenarios instead.", valueName: "n"))
     var random: Int?
 
-    @Option(help: ArgumentHelp("Play so many sequences of random calls instead, on each engine.", valueName: "n"))
+    @Option(help: ArgumentHelp("Play this many sequences of random calls instead, on each engine.", valueName: "n"))
     var calls: Int?
 
     @Option(help: ArgumentHelp("Play the sequence of calls in this file, as a fuzzer writes it.", valueName: "path"))
@@ -40,7 +40,7 @@ struct ParityCommand: ParsableCommand {
     @Option(help: "Inject faults into calls on sockets: soft ones, which must change nothing, or hard ones.")
     var faults: FaultMode?
 
-    @Option(help: ArgumentHelp("With --faults, so many soft faults; hard ones up to this call.", valueName: "n"))
+    @Option(help: ArgumentHelp("With --faults: the number of soft faults; hard ones up to this call.", valueName: "n"))
     var count: Int?
 
     @Option(help: "With --faults hard, only this: \(HardWorkload.allCases.map(\.rawValue).joined(separator: ", ")).")

@@ -46,6 +46,14 @@ final class PlainServer: Sendable {
     }
 }
 
+/// A peer that hears a client out, then answers and closes; returns what it has heard.
+func answeringAtEnd(_ client: PlainClient) throws -> [UInt8] {
+    let bytes = try client.receiveUntilEnd()
+    try client.send("answer")
+    client.close()
+    return bytes
+}
+
 /// A port of 127.0.0.1 that is taken, and at which nobody listens: connecting to it is refused.
 final class SilentPort {
     let descriptor: Int32

@@ -89,12 +89,7 @@ struct `Connecting: before onOpen` {
     @Test(arguments: Engine.allCases, Place.allCases)
     func `an end sends what was written, then FIN, and hears the answer`(engine: Engine, place: Place) throws {
         let server = try PlainServer(place)
-        let peer = server.serve { client in
-            let bytes = try client.receiveUntilEnd()
-            try client.send("answer")
-            client.close()
-            return bytes
-        }
+        let peer = server.serve(answeringAtEnd)
         let loop = try EventLoop(engine: engine)
         let diary = Diary()
         let connection = try diary.follow { try loop.connect(to: server.address) }

@@ -166,12 +166,7 @@ struct `Connecting: to a host` {
     @Test(arguments: Engine.allCases)
     func `an end after writes sends both, then hears the answer`(engine: Engine) throws {
         let server = try PlainServer(.ipv4)
-        let peer = server.serve { client in
-            let bytes = try client.receiveUntilEnd()
-            try client.send("answer")
-            client.close()
-            return bytes
-        }
+        let peer = server.serve(answeringAtEnd)
         let loop = try EventLoop(engine: engine)
         let diary = Diary()
         let connection = try diary.follow { try loop.connect(host: "127.0.0.1", port: Int(server.listener.port)) }
