@@ -53,7 +53,7 @@ extension Connection {
         let moved: UInt64
         let input: InputDebt
         /// Bytes that were written: the peer owes to take them.
-        let accepted: UInt64
+        var accepted: UInt64
     }
 
     /// What the peer owes to send.
@@ -65,12 +65,16 @@ extension Connection {
         case rest(of: UInt64)
     }
 
+    /// Also while the connection pauses, since only the time stands still then.
     private var inputDebt: InputDebt {
-        guard input == .flowing, !isFinishing else { return .none }
+        guard input == .flowing || isHalted, !isFinishing else { return .none }
         guard let framing = rare?.framing, framing.framer != nil else { return .anything }
         let pending = framing.pendingCount
         return pending > 0 ? .rest(of: bytesRead - UInt64(pending)) : .none
     }
+
+    /// Whether the connection does not read for now.
+    private var isHalted: Bool { input == .paused || input == .held }
 
     /// Bytes that the peer has taken, as far as the kernel tells.
     private var takenByteCount: UInt64 {
@@ -81,18 +85,12 @@ extension Connection {
         }
     }
 
-    /// Whether the peer owed something since `window` began: the rest of one and the same frame, or to take bytes that
-    /// were written before.
-    private func isOwed(since window: RateWindow) -> Bool {
-        if window.input != .none, window.input == inputDebt { return true }
-        return min(takenByteCount, bytesWritten) < window.accepted
-    }
-
     /// The window under way; a new one if there is none.
     func rateWindow() -> RateWindow {
         if let window = rare?.rateWindow { return window }
+        let now = core.milliseconds
         let window = RateWindow(
-            start: core.milliseconds, moved: bytesRead &+ takenByteCount, input: inputDebt,
+            start: now, pausedAt: isHalted ? now : nil, moved: bytesRead &+ takenByteCount, input: inputDebt,
             accepted: acceptedByteCount)
         needRare().rateWindow = window
         return window
@@ -105,17 +103,33 @@ extension Connection {
 
     func resumeRateWindow() {
         // A pause that turns into the loop's own, or the other way round, goes on.
-        guard input == .flowing, let pausedAt = rare?.rateWindow?.pausedAt else { return }
-        rare?.rateWindow?.start += core.milliseconds - pausedAt
-        rare?.rateWindow?.pausedAt = nil
+        guard input == .flowing else { return }
+        rare?.rateWindow?.endPause(at: core.milliseconds)
     }
 
     /// The window is over. Whether the peer was too slow; if not, the next one begins.
     func isTooSlow(for rate: MinimumRate) -> Bool {
-        let window = rateWindow()
-        let moved = bytesRead &+ takenByteCount &- window.moved
-        if moved < rate.leastBytes, isOwed(since: window) { return true }
+        var window = rateWindow()
         rare?.rateWindow = nil
+        let moved = bytesRead &+ takenByteCount &- window.moved
+        guard moved < rate.leastBytes else { return false }
+        // It has had the whole window to take what was written before.
+        if min(takenByteCount, bytesWritten) < window.accepted { return true }
+        guard window.input != .none, window.input == inputDebt else { return false }
+        guard window.pausedAt != nil else { return true }
+        // Part of the window was a pause that still lasts: the peer has the rest of it afterwards.
+        window.endPause(at: core.milliseconds)
+        window.pausedAt = core.milliseconds
+        window.accepted = acceptedByteCount
+        rare?.rateWindow = window
         return false
+    }
+}
+
+extension Connection.RateWindow {
+    mutating func endPause(at now: UInt64) {
+        guard let pausedAt else { return }
+        start += now - pausedAt
+        self.pausedAt = nil
     }
 }

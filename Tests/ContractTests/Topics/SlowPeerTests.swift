@@ -134,12 +134,33 @@ struct `A peer that is too slow` {
         let (connection, drip) = try scene.connect {
             $0.onData = { connection, _ in
                 connection.pause()
-                connection.schedule(after: .milliseconds(1)) { connection, _ in connection.resume() }
+                connection.schedule(after: .zero) { connection, _ in connection.resume() }
             }
         }
         scene.loop.schedule(after: .zero, repeating: .milliseconds(50)) { _ in try? drip.send("x") }.unref()
         try scene.runUntilClosed(connection)
         #expect(scene.reason(of: connection) == .timedOut(.minimumRate))
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `ends also if the connection pauses whenever a window is over`(engine: Engine) throws {
+        let scene = try makeScene(engine) {
+            $0.timeouts.minimumRate = .init(bytesPerSecond: 200, window: .seconds(1))
+        }
+        let (connection, drip) = try scene.connect { self.listen($0, .data) }
+        let start = ContinuousClock.now
+        scene.loop.schedule(after: .zero, repeating: .milliseconds(20)) { _ in
+            try? drip.send("x")
+            let time = (ContinuousClock.now - start) / .milliseconds(1)
+            if (200..<800).contains(time.truncatingRemainder(dividingBy: 1_000)) {
+                connection.resume()
+            } else {
+                connection.pause()
+            }
+        }.unref()
+        try scene.runUntilClosed(connection)
+        #expect(scene.reason(of: connection) == .timedOut(.minimumRate))
+        #expect(ContinuousClock.now - start >= .milliseconds(1_400), "the pauses count for nothing")
     }
 
     @Test(arguments: combined(Engine.allCases, [false, true]))
