@@ -146,7 +146,10 @@
     func move(to newLifecycle: Lifecycle? = nil, output newOutput: Output? = nil, input newInput: Input? = nil) {
         if let newLifecycle { lifecycle = newLifecycle }
         if let newOutput { output = newOutput }
-        if let newInput { input = newInput }
+        if let newInput {
+            input = newInput
+            if newInput != .flowing { rare?.framing?.stop() }
+        }
         assert(
             Self.isLegal(lifecycle, output, input),
             "a connection cannot be \(lifecycle) with its output \(output) and its input \(input)")

@@ -62,7 +62,7 @@
 
     override func send(_ bytes: Span<UInt8>) -> Int {
         if let winner { return winner.send(bytes) }
-        unsafe bytes.withUnsafeBufferPointer { unsafe queue.append(contentsOf: $0) }
+        queue.append(copying: bytes)
         return queue.count
     }
 

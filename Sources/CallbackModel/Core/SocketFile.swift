@@ -45,9 +45,8 @@ package final class SocketFile {
         let (folder, name) = split(path)
         guard let resolved = unsafe folder.withCString({ unsafe realpath($0, nil) }) else { return path }
         defer { unsafe free(resolved) }
-        var bytes: [UInt8] = []
-        for index in 0..<Int(unsafe strlen(resolved)) { unsafe bytes.append(UInt8(bitPattern: resolved[index])) }
-        return SocketAddress.Name(bytes + [UInt8(ascii: "/")] + name.bytes)
+        let folderBytes = unsafe UnsafeRawBufferPointer(start: resolved, count: strlen(resolved))
+        return unsafe SocketAddress.Name(folderBytes + [UInt8(ascii: "/")] + name.bytes)
     }
 
     /// A path's folder and its name there.

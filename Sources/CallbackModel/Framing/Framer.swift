@@ -18,17 +18,17 @@ class Framer {
 
     /// Tells the frames that lie whole in `bytes`, from `position` on, which is moved behind each.
     ///
-    /// Returns `true` if what is left is no whole frame, `false` if there may be one and `Framing.mayTell` has said no.
+    /// Returns `true` if what is left is no whole frame, `false` if there may be one and `Framing.mayTellOne()` has said
+    /// no.
     /// Overridden for what is usual: there a frame costs no dynamic call and no choice of a form.
     func tellAll(
         _ framing: Framing, _ connection: Connection, _ bytes: Span<UInt8>, from position: inout Int
     ) throws(IOError) -> Bool {
         while position < bytes.count {
-            guard framing.mayTell(self, connection) else { return false }
+            guard framing.mayTellOne() else { return false }
             let end = try tell(connection, bytes, from: position)
             if end == 0 { return true }
             position = end
-            framing.framesLeft &-= 1
         }
         return true
     }
@@ -76,21 +76,23 @@ final class LineFramer: Framer {
         _ framing: Framing, _ connection: Connection, _ bytes: Span<UInt8>, from position: inout Int
     ) throws(IOError) -> Bool {
         if case .crlf = delimiter { return try super.tellAll(framing, connection, bytes, from: &position) }
-        let (last, isStripped) = (delimiter.lastByte, delimiter == .newline)
-        var next = position
-        defer { position = next }
-        while next < bytes.count {
-            guard framing.mayTell(self, connection) else { return false }
-            let rest = bytes.extracting(droppingFirst: next)
+        let last = delimiter.lastByte
+        var rest = bytes.extracting(droppingFirst: position)
+        defer { position = bytes.count &- rest.count }
+        while !rest.isEmpty {
+            guard framing.mayTellOne() else { return false }
             guard let end = rest.firstIndex(of: last) else {
                 if rest.count - delimiter.longestPart > limit { throw tooLong }
                 return true
             }
-            let length = isStripped && end > 0 && rest[end &- 1] == carriageReturn ? end &- 1 : end
+            // Looked at once, so that the optimiser need not before each use.
+            require(end >= 0 && end < rest.count, "memchr found a byte outside")
+            var length = end
+            if end > 0, rest[end &- 1] == carriageReturn { length = delimiter.lineLength(in: rest, endingAt: end) }
             guard length <= limit else { throw tooLong }
-            callback.call(connection, rest.extracting(first: length))
-            next = next &+ end &+ 1
-            framing.framesLeft &-= 1
+            let line = rest.extracting(first: length)
+            rest = rest.extracting(droppingFirst: end &+ 1)
+            callback.call(connection, line)
         }
         return true
     }
@@ -135,15 +137,14 @@ final class MessageFramer: Framer {
         var next = position
         defer { position = next }
         while next < bytes.count {
-            guard framing.mayTell(self, connection) else { return false }
+            guard framing.mayTellOne() else { return false }
             var reader = ByteReader(bytes.extracting(droppingFirst: next))
             guard let count = reader.integer(UInt32.self) else { return true }
             let length = Int(truncatingIfNeeded: count)
             guard length <= limit else { throw LengthPrefix.tooLong(UInt64(count), limit) }
             guard let message = reader.bytes(length) else { return true }
-            callback.call(connection, message)
             next = next &+ 4 &+ length
-            framing.framesLeft &-= 1
+            callback.call(connection, message)
         }
         return true
     }

@@ -5,10 +5,8 @@
 final class Framing {
     /// `nil` once `onData` is set: `pending` then goes there, uncut.
     var framer: Framer? {
-        didSet { current = framer.map { UInt(bitPattern: ObjectIdentifier($0)) } ?? 0 }
+        didSet { stop() }
     }
-    /// Which one `framer` is, 0 for none: comparing it costs a frame no retain.
-    @safe @exclusivity(unchecked) private var current: UInt = 0
     var onUnfinished: ((Connection, Span<UInt8>) -> Void)?
     private(set) var pending: [UInt8] = []
     /// How much of `pending` was told already. It is removed with the rest: each turn would copy all that waits.
@@ -20,8 +18,22 @@ final class Framing {
     /// The most frames of one connection that are told before other connections have their turn.
     static let framesPerTurn = 1024
 
-    /// Unchecked, as `current` is (swift.md 1): a callback may come back here while frames are told.
-    @safe @exclusivity(unchecked) var framesLeft = 0
+    /// How many frames more may be told in this turn; below 0 once one was refused. Unchecked (swift.md 1): a callback
+    /// may come back here while frames are told.
+    @safe @exclusivity(unchecked) private var framesLeft = 0
+
+    /// Counts a frame, and answers whether it may be told. Asked before each, since the callback of the last one may
+    /// have called ``stop()``: one look for every reason.
+    @inline(__always)
+    func mayTellOne() -> Bool {
+        framesLeft &-= 1
+        return framesLeft >= 0
+    }
+
+    /// Tells no more frames in this turn: another framing was set, or the connection pauses, ends or closes.
+    func stop() {
+        framesLeft = 0
+    }
 
     /// Why no more frames are told for now.
     private enum Stop {
@@ -80,13 +92,6 @@ final class Framing {
         } catch {
             return (position, .failed(error))
         }
-    }
-
-    /// Whether `framer` may tell one frame more. Asked before each, since the callback of the last one may have set
-    /// another, paused or closed.
-    @inline(__always)
-    func mayTell(_ framer: Framer, _ connection: Connection) -> Bool {
-        framesLeft > 0 && current == UInt(bitPattern: ObjectIdentifier(framer)) && connection.input == .flowing
     }
 
     /// Lays as much of `bytes` behind the frame that was cut as it lacks, and tells it.

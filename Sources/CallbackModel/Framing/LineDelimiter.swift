@@ -51,6 +51,7 @@ extension LineDelimiter {
     }
 
     /// How much of `bytes` is the line whose end has its last byte at `end`.
+    @inline(never)
     func lineLength(in bytes: Span<UInt8>, endingAt end: Int) -> Int {
         switch self {
         case .newline: end > 0 && bytes[end - 1] == carriageReturn ? end - 1 : end
