@@ -18,8 +18,8 @@ class Framer {
 
     /// Tells the frames that lie whole in `bytes`, from `position` on, which is moved behind each.
     ///
-    /// Returns `true` if what is left is no whole frame, `false` if there may be one and `Framing.mayTellOne()` has said
-    /// no.
+    /// Returns `true` if what is left is no whole frame, `false` if there may be one and `Framing.mayTellOne()` has
+    /// refused it.
     /// Overridden for what is usual: there a frame costs no dynamic call and no choice of a form.
     func tellAll(
         _ framing: Framing, _ connection: Connection, _ bytes: Span<UInt8>, from position: inout Int
