@@ -339,6 +339,8 @@ extension Connection {
         driver.stopReading()
         core.watchPaused()
         tellUnfinishedFrame()
+        // It may have closed.
+        guard input == .ended else { return }
         if cause == nil, output == .open { cause = .peerClosed }
         if let onEnd = rare?.onEnd { core.perform(.end) { onEnd(self) } }
         endPipe()

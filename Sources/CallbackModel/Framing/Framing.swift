@@ -110,7 +110,11 @@ final class Framing {
                 position += next.count
                 guard next.mayBeWhole else { continue }
                 let end = try framer.tell(connection, begun.span, from: 0)
-                guard end > 0 else { continue }
+                guard end > 0 else {
+                    // Another framer would look for its end only in what is new.
+                    guard canWait(for: framer, connection) else { break }
+                    continue
+                }
                 framesLeft &-= 1
                 // What is behind the frame came from `bytes`, and is told from there.
                 position -= begun.count - end

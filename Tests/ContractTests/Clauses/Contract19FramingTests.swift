@@ -151,6 +151,37 @@ struct `Contract 19: framing` {
         #expect(stage.reason == (before == .finishes ? .localClose : .peerClosed))
     }
 
+    /// A parser is given a cut frame 4 KiB at a time.
+    @Test(arguments: Engine.allCases, Before.allCases)
+    func `a parser that gives way has more bytes behind it than it was given`(engine: Engine, before: Before) throws {
+        let stage = try FrameStage(engine)
+        var calls = 0
+        var raw: [UInt8] = []
+        stage.connection.onFrames(limit: 100_000) { connection, reader throws(IOError) in
+            calls += 1
+            if calls == 1 || calls > 2 && before == .pauses { return .needMore }
+            #expect(calls == 2, "it has given way")
+            switch before {
+            case .setsOnData: connection.onData = { _, bytes in raw.append(copying: bytes) }
+            case .setsFraming: connection.onLines { _, line in raw += [UInt8](copying: line) + [10] }
+            case .pauses: connection.pause()
+            case .finishes: connection.finish(within: .seconds(60))
+            }
+            return .needMore
+        }
+        let begun = Array("ab\ncd".utf8)
+        let rest = [UInt8](repeating: 65, count: 5_000) + [10] + [UInt8](repeating: 66, count: 5_000) + [10]
+        try stage.receive(begun[...])
+        try stage.receive(rest[...])
+        try stage.turns(3)
+        #expect(calls == 2)
+        if before == .setsOnData || before == .setsFraming { #expect(raw == begun + rest) }
+        if before == .pauses { stage.connection.resume() }
+        stage.connection.onUnfinishedFrame = { _, bytes in stage.frames.append([UInt8](copying: bytes)) }
+        try stage.finish()
+        #expect(stage.frames == (before == .pauses ? [begun + rest] : []))
+    }
+
     // MARK: Limits
 
     @Test(arguments: Engine.allCases, FrameForm.allCases)
@@ -238,6 +269,21 @@ struct `Contract 19: framing` {
         try told.receive(begun[...])
         try told.finish()
         #expect(told.frames == [begun] && told.reason == .peerClosed)
+    }
+
+    @Test(arguments: Engine.allCases, Stopping.allCases)
+    func `who closes at an unfinished frame hears of no end`(engine: Engine, stopping: Stopping) throws {
+        let stage = try FrameStage(engine)
+        stage.connection.onLines { _, _ in Issue.record("no line is whole") }
+        stage.connection.onEnd = { _ in Issue.record("onEnd came after the close") }
+        stage.connection.onUnfinishedFrame = { connection, bytes in
+            stage.frames.append([UInt8](copying: bytes))
+            if stopping == .close { connection.close() } else { connection.reset() }
+        }
+        try stage.receive([65][...])
+        try stage.finish()
+        #expect(stage.frames == [[65]])
+        #expect(stage.reason == (stopping == .close ? .localClose : .localReset))
     }
 
     @Test(arguments: Engine.allCases)
