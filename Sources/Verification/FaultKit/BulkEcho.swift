@@ -3,7 +3,8 @@ internal import Glibc
 internal import ParityKit
 internal import Synchronization
 
-/// Echo traffic over TCP and Unix sockets until enough faults have been met; every byte is checked.
+/// Echo traffic over TCP and Unix sockets, of bytes and of frames, until enough faults have been met. Every byte is
+/// checked.
 struct BulkEcho {
     let participant: Participant
     let library: FaultLibrary
@@ -12,8 +13,8 @@ struct BulkEcho {
     /// `FaultLibrary.injected` at which the peers finish.
     let target: UInt64
 
-    /// Enough of them that the loop always finds something to do.
-    private static let peers = 8
+    /// Two for each form. Enough of them that the loop always finds something to do.
+    private static let peers = 2 * BulkForm.allCases.count
 
     /// What the threads have found.
     struct Findings {
@@ -43,14 +44,17 @@ struct BulkEcho {
     private func serve(_ state: State, _ progress: @escaping @Sendable (String) -> Void) {
         do throws(IOError) {
             let loop = try library.hitting(participant, plan).makeLoop(EventLoop.Options())
-            let path = "/tmp/parity-bulk-\(getpid()).sock"
+            let path = "/tmp/parity-bulk-\(getpid())"
             // The kernel's own short writes; with TCP it would wait for timers of its own.
             var tight = Listener.Options()
             tight.connection.sendBufferSize = 8_192
-            let listeners = [
-                try loop.listen(on: .ipv4("127.0.0.1", port: 0), onConnection: Self.echo),
-                try loop.listen(on: .unix(path: path), options: tight, onConnection: Self.echo),
-            ]
+            var listeners: [Listener] = []
+            for form in BulkForm.allCases {
+                listeners += [
+                    try loop.listen(on: .ipv4("127.0.0.1", port: 0)) { form.echo($0) },
+                    try loop.listen(on: .unix(path: "\(path)-\(form)"), options: tight) { form.echo($0) },
+                ]
+            }
             for listener in listeners {
                 listener.onError = { _, error in state.fail("the listener failed: \(error)") }
             }
@@ -76,19 +80,13 @@ struct BulkEcho {
     ) -> [StartedThread] {
         (0..<Self.peers).map { number in
             let peer = BulkPeer(
-                number: number, address: addresses[number % addresses.count], seed: seed, state: state,
+                number: number, address: addresses[number % addresses.count],
+                form: BulkForm.allCases[number / 2 % BulkForm.allCases.count], seed: seed, state: state,
                 isEnough: { [library, target] in library.injected >= target }, progress: progress)
             return startThread {
                 peer.run()
                 state.peersLeft.subtract(1, ordering: .acquiringAndReleasing)
             }
         }
-    }
-
-    private static func echo(_ connection: Connection) {
-        connection.onData = { connection, bytes in
-            if connection.write(bytes) == .saturated { connection.pause() }
-        }
-        connection.onDrain = { $0.resume() }
     }
 }

@@ -7,6 +7,7 @@ internal import Synchronization
 struct BulkPeer: Sendable {
     let number: Int
     let address: SocketAddress
+    let form: BulkForm
     let seed: UInt64
     let state: BulkEcho.State
     let isEnough: @Sendable () -> Bool
@@ -30,7 +31,7 @@ struct BulkPeer: Sendable {
             if number == 0 { progress("\(connections) connections") }
             let count = Int.random(in: Self.bytesOfConnection, using: &generator)
             var exchange = Exchange(
-                pattern: Payload.pattern(generator.next(), count: count).bytes, generator: generator)
+                form, Payload.pattern(generator.next(), count: count).bytes, generator: generator)
             generator = SplitMix(seed: generator.next())
             do throws(PeerFailure) {
                 let socket = try PeerSocket(for: address, until: ContinuousClock.now + Self.patience)
@@ -52,6 +53,8 @@ struct BulkPeer: Sendable {
     /// One connection.
     struct Exchange {
         let pattern: [UInt8]
+        /// Where its frames end, if it has frames: of a part of one nothing comes back.
+        private let ends: [Int]
         var generator: SplitMix
         private(set) var sent = 0
         private(set) var received = 0
@@ -62,10 +65,11 @@ struct BulkPeer: Sendable {
         private var room = [UInt8](repeating: 0, count: 65_536)
         private let window: Int
 
-        init(pattern: [UInt8], generator: SplitMix) {
-            self.pattern = pattern
+        init(_ form: BulkForm, _ bytes: [UInt8], generator: SplitMix) {
             self.generator = generator
-            window = BulkPeer.windows.randomElement(using: &self.generator) ?? pattern.count
+            window = BulkPeer.windows.randomElement(using: &self.generator) ?? bytes.count
+            // What is on its way holds at least one whole frame, which comes back.
+            (pattern, ends) = form.stream(of: bytes, largest: window / 4, &self.generator)
         }
 
         var place: String { "\(sent) bytes sent, \(received) received" }
@@ -78,7 +82,7 @@ struct BulkPeer: Sendable {
             var total = pattern.count
             while received < total {
                 // What was begun is finished, and no more is begun.
-                if sent < total, isEnough() { total = sent }
+                if sent < total, isEnough() { total = ends.first { $0 >= sent } ?? sent }
                 if received == total { break }
                 let maySend = sent < total && sent - received < window
                 socket.deadline = lastProgress + patience
