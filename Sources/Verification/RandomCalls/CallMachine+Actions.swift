@@ -9,9 +9,6 @@ extension CallMachine {
     private static let mostConnections = 24
     private static let mostListeners = 3
     private static let mostPeers = 16
-    private static let mostTimers = 12
-    private static let mostWatchers = 2
-    private static let mostErrands = 6
 
     func act() {
         guard !tape.isOver else { return }
@@ -41,6 +38,28 @@ extension CallMachine {
         return Array(Self.material[first..<first + count])
     }
 
+    private func form() -> FrameForm {
+        let kind = FrameForm.Kind.allCases[tape.next(below: FrameForm.Kind.allCases.count)]
+        return FrameForm(kind, limit: [1, 30, 300, 20_000, 1 << 20][tape.next(below: 5)])
+    }
+
+    /// Some frames, as `connection` is told them, if it is told any; and sometimes what is none.
+    private func input(of connection: CalledConnection?) -> [UInt8] {
+        guard let framing = connection?.framing, tape.chance(7, of: 8) else { return bytes() }
+        var frames: [UInt8] = []
+        for _ in 0..<1 + tape.next(below: 6) {
+            let size = tape.next()
+            let count = size < 250 ? size % 40 : size < 254 ? size * 2 : size * 40
+            let first = tape.next()
+            frames += framing.frame(of: Self.material[first..<first + count])
+        }
+        // More than are told in one turn.
+        if frames.count < 300, tape.chance(1, of: 16) { frames = Array(repeatElement(frames, count: 400).joined()) }
+        // The rest of the last one may come with something else.
+        if tape.chance(1, of: 4) { frames.removeLast(tape.next(below: frames.count)) }
+        return frames
+    }
+
     private func anyConnection() -> CalledConnection? {
         connections.isEmpty ? nil : connections[tape.next(below: connections.count)]
     }
@@ -49,7 +68,7 @@ extension CallMachine {
 
     private func actOnConnection() {
         guard let connection = anyConnection() else { return }
-        switch tape.next(below: 24) {
+        switch tape.next(below: 30) {
         case 0...7: connection.write(bytes(), tape.next(below: 8))
         case 8, 9: connection.pause()
         case 10...12: connection.resume()
@@ -61,6 +80,8 @@ extension CallMachine {
         case 18: setCallback(of: connection)
         case 19: connection.setOptions(changedOptions())
         case 20: connection.finish(within: .milliseconds(tape.next()))
+        case 21...24: connection.frame(form())
+        case 25: schedule(connection)
         default: connection.look()
         }
     }
@@ -73,6 +94,13 @@ extension CallMachine {
         connection.set(callback, isSet: isSet)
     }
 
+    private func schedule(_ connection: CalledConnection) {
+        guard timers.count < Self.mostTimers else { return }
+        let milliseconds = tape.next(below: 4)
+        let isRepeating = tape.chance(1, of: 4)
+        if let timer = CalledTimer(connection, milliseconds, isRepeating: isRepeating, self) { timers.append(timer) }
+    }
+
     private func changedOptions() -> Connection.Options {
         var options = ChosenOptions(&tape).connection
         options.timeouts.connect = .milliseconds(1 + tape.next(below: 8))
@@ -82,6 +110,7 @@ extension CallMachine {
     private func add(_ kind: CalledConnection.Kind, _ connection: Connection) -> CalledConnection {
         let model = CalledConnection(connections.count, kind, connection, self)
         connections.append(model)
+        if tape.chance(1, of: 2) { model.frame(form()) }
         return model
     }
 
@@ -90,6 +119,7 @@ extension CallMachine {
     private func accept(_ connection: Connection, _ listener: CalledListener) {
         listener.connected {
             let model = add(.accepted, connection)
+            model.listener = listener
             if listener.acceptsLast { model.drains() }
             note("connection \(model.number) from \(connection.remoteAddress)")
             let port = connection.remoteAddress.port
@@ -244,7 +274,7 @@ extension CallMachine {
         guard !peers.isEmpty else { return newPeer() }
         let peer = peers[tape.next(below: peers.count)]
         switch tape.next(below: 12) {
-        case 0...4: peer.send(bytes())
+        case 0...4: peer.send(input(of: peer.connection))
         case 5...8: peer.receive(1 + tape.next() * 256)
         case 9: peer.finish()
         case 10: peer.reset()
@@ -274,7 +304,7 @@ extension CallMachine {
     private func actOnListener() {
         guard !listeners.isEmpty else { return listen() }
         let listener = listeners[tape.next(below: listeners.count)]
-        switch tape.next(below: 12) {
+        switch tape.next(below: 16) {
         case 0, 1: listener.pause()
         case 2...4: listener.resume()
         case 5: listener.close()
@@ -284,115 +314,11 @@ extension CallMachine {
         case 7: listener.drop()
         case 8: listener.setCallbacks(tape.chance(3, of: 4))
         case 9: listen()
+        case 10...13:
+            let ways: [Listener.WhenSaturated] = [.skip, .write, .reset]
+            let except = tape.chance(1, of: 2) ? anyConnection() : nil
+            listener.broadcast([1] + bytes(), except: except, ways[tape.next(below: 3)])
         default: listener.look()
-        }
-    }
-
-    // MARK: Timers, signals and the loop
-
-    private func actOnTimer() {
-        guard !timers.isEmpty, !tape.chance(1, of: 3) else {
-            guard let loop, timers.count < Self.mostTimers else { return }
-            let milliseconds = tape.next(below: 4)
-            timers.append(CalledTimer(loop, milliseconds: milliseconds, isRepeating: tape.chance(1, of: 4), self))
-            return
-        }
-        let timer = timers[tape.next(below: timers.count)]
-        switch tape.next(below: 8) {
-        case 0, 1: timer.cancel()
-        case 2...4: timer.reschedule(milliseconds: tape.next(below: 4))
-        case 5: timer.drop()
-        default: timer.refer(tape.chance(1, of: 2))
-        }
-    }
-
-    private func actOnWatcher() {
-        guard !watchers.isEmpty else {
-            guard let loop else { return }
-            do throws(IOError) { watchers.append(try CalledWatcher(loop, self)) } catch { report("onSignal", error) }
-            return
-        }
-        let watcher = watchers[tape.next(below: watchers.count)]
-        switch tape.next(below: 4) {
-        case 0: watcher.cancel()
-        case 1: watcher.refer(tape.chance(1, of: 2))
-        default: watcher.raise()
-        }
-    }
-
-    private func actOnLoop() {
-        guard let loop else { return }
-        switch tape.next(below: 12) {
-        case 0: overseer.call("stop") { loop.stop() }
-        case 1, 2: execute(loop)
-        case 3: offload(loop)
-        case 4: resolve(loop)
-        case 5...7: actOnWatcher()
-        case 8: loop.onSlowCallback(longerThan: .milliseconds(1 + tape.next(below: 4))) { _ in }
-        case 9: if tape.chance(1, of: 4) { letGo() }
-        case 10: refuseBadOptions(loop)
-        default: _ = (loop.isAlive, loop.now, loop.metrics)
-        }
-    }
-
-    private func refuseBadOptions(_ loop: EventLoop) {
-        var bad = Listener.Options()
-        bad.connection.highWaterMark = 0
-        let address = try? SocketAddress.ipv4("127.0.0.1", port: 0)
-        guard let address else { return }
-        if (try? loop.listen(on: address, options: bad) { _ in }) != nil { overseer.report("bad options were taken") }
-        if (try? loop.connect(host: "", port: 70_000)) != nil { overseer.report("an empty host was taken") }
-    }
-
-    private func execute(_ loop: EventLoop) {
-        let number = errands.give("what a waker was given")
-        note("execute \(number)")
-        overseer.call("execute") {
-            _ = loop.waker.execute { CallMachine.current?.finish("what a waker was given", number, inOrder: true) }
-        }
-    }
-
-    private func offload(_ loop: EventLoop) {
-        let number = errands.give("what another thread was given")
-        guard number <= Self.mostErrands else { return finishUndone("what another thread was given") }
-        note("offload \(number)")
-        do throws(IOError) {
-            let thread = UInt(pthread_self())
-            try loop.offload({ UInt(pthread_self()) }) { [self] result in
-                if case .success(thread) = result { overseer.report("blocking work ran on the loop's thread") }
-                finish("what another thread was given", number, inOrder: false)
-            }
-        } catch {
-            overseer.report("offload threw \(error)")
-        }
-    }
-
-    private func resolve(_ loop: EventLoop) {
-        let number = errands.give("what the resolver was asked")
-        guard number <= Self.mostErrands else { return finishUndone("what the resolver was asked") }
-        note("resolve \(number)")
-        do throws(IOError) {
-            try loop.resolve(host: "127.0.0.1", port: 1) { [self] _ in
-                finish("what the resolver was asked", number, inOrder: false)
-            }
-        } catch {
-            report("resolve", error)
-            finishUndone("what the resolver was asked")
-        }
-    }
-
-    /// A small engine may do without names and signals, and says so with ENOSYS.
-    private func report(_ call: String, _ error: IOError) {
-        if error.errno != ENOSYS { overseer.report("\(call) threw \(error)") }
-    }
-
-    private func finishUndone(_ kind: String) { _ = errands.finish(kind, 0, inOrder: false) }
-
-    private func finish(_ kind: String, _ number: Int, inOrder: Bool) {
-        overseer.callback(kind) {
-            if let violation = errands.finish(kind, number, inOrder: inOrder) { overseer.report(violation) }
-            note("\(kind), \(number):")
-            react()
         }
     }
 }

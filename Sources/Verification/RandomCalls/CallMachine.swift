@@ -22,7 +22,7 @@ final class CallMachine {
     /// What was given to wakers, to other threads and to the resolver.
     var errands = Errands()
 
-    private var isRunning = false
+    private(set) var isRunning = false
     private(set) var isSettling = false
     private let participant: Participant
     private let limit: Duration
@@ -264,10 +264,15 @@ struct ChosenOptions: CustomStringConvertible {
     var description: String {
         let marks = "marks \(connection.lowWaterMark) and \(connection.highWaterMark)"
         let times = connection.timeouts
-        let timeouts = [("idle", times.idle), ("read", times.read), ("write", times.write), ("close", times.close)]
-            .compactMap { name, time in time.map { ", \(name) \($0)" } }.joined()
+        let timeouts = [
+            ("idle", times.idle), ("read", times.read), ("write", times.write), ("saturated", times.saturated),
+            ("close", times.close),
+        ]
+        .compactMap { name, time in time.map { ", \(name) \($0)" } }.joined()
         return marks + (connection.allowsHalfOpen ? ", half-open" : "")
             + (connection.sendBufferSize.map { ", send buffer \($0)" } ?? "") + timeouts
+            + (connection.maxQueuedBytes.map { ", \($0) queued for each" } ?? "")
+            + (times.minimumRate.map { ", \($0.bytesPerSecond) bytes a second" } ?? "")
             + (listener.maxConnections.map { ", \(listener.beyondMaxConnections) beyond \($0) connections" } ?? "")
             + ", \(listener.acceptsPerWakeup) accepts" + (loop.collectsMetrics ? ", metrics" : "")
             + (loop.maxQueuedBytes < 1 << 30 ? ", \(loop.maxQueuedBytes) queued" : "")
@@ -288,6 +293,12 @@ struct ChosenOptions: CustomStringConvertible {
         if tape.chance(1, of: 4) { options.timeouts.read = .milliseconds(1 + tape.next(below: 8)) }
         if tape.chance(1, of: 4) { options.timeouts.write = .milliseconds(1 + tape.next(below: 8)) }
         options.timeouts.close = .milliseconds(1 + tape.next(below: 8))
+        // Rarely: who may be ended by them is checked less.
+        if tape.chance(1, of: 12) { options.timeouts.saturated = .milliseconds(1 + tape.next(below: 8)) }
+        if tape.chance(1, of: 12) {
+            options.timeouts.minimumRate = .init(bytesPerSecond: 1 + tape.next(), window: .seconds(1))
+        }
+        if tape.chance(1, of: 12) { options.maxQueuedBytes = options.highWaterMark + tape.next() * 1_000 }
         listener.connection = options
         listener.acceptsPerWakeup = 1 + tape.next(below: 4)
         if tape.chance(1, of: 4) { listener.maxConnections = 1 + tape.next(below: 3) }
@@ -296,6 +307,11 @@ struct ChosenOptions: CustomStringConvertible {
 
     /// What connections may end by, beside what is done to them.
     var hasTimeouts: Bool {
-        connection.timeouts.idle != nil || connection.timeouts.read != nil || connection.timeouts.write != nil
+        let times = connection.timeouts
+        return times.idle != nil || times.read != nil || times.write != nil || times.saturated != nil
+            || times.minimumRate != nil
     }
+
+    /// Whether connections may be reset since too much is queued.
+    var mayShed: Bool { loop.maxQueuedBytes < 1 << 30 || connection.maxQueuedBytes != nil }
 }

@@ -34,6 +34,11 @@ extension CalledConnection {
         }
         if status == .closed, way >= 4 { completions.removeAll { $0 == completion } }
         check(status, connection, mayBeTaken, isKnown)
+        // In a callback it waits for the others of the same one, and is looked at when they leave.
+        let most = connection.options.maxQueuedBytes ?? .max
+        if mayBeTaken, !bytes.isEmpty, !machine.isRunning, connection.bufferedByteCount > most {
+            report("clause 14: \(connection.bufferedByteCount) bytes are queued of \(most)")
+        }
     }
 
     private func check(_ status: WriteStatus, _ connection: Connection, _ mayBeTaken: Bool, _ isKnown: Bool) {
@@ -44,17 +49,16 @@ extension CalledConnection {
             return
         }
         if !mayBeTaken, !isPiped { report("clause 8: a write after the end answered \(status)") }
-        if status == .saturated { isDrainOwed = true }
+        if status == .saturated { (isDrainOwed, mayDrain) = (true, true) }
         let isFull = connection.bufferedByteCount >= connection.options.highWaterMark
         if status == .flowing, isFull { report("clause 6: a write into a full queue answered flowing") }
         if status == .saturated, !isFull, isKnown { report("clause 6: a write into a short queue answered saturated") }
     }
 
     /// Whether the connection may have closed or ended itself by now.
-    private var mayHaveEnded: Bool {
-        if !called.isEmpty || isClient || hasEnded { return true }
-        if machine.options.loop.maxQueuedBytes < 1 << 30 { return true }
-        return otherMayBeGone
+    var mayHaveEnded: Bool {
+        if !called.isEmpty || isClient || hasEnded || mayBeShed { return true }
+        return otherMayBeGone || isRefusedSomething
     }
 
     private func call(_ name: String, _ body: (Connection) -> Void) {
@@ -78,6 +82,7 @@ extension CalledConnection {
         isPaused = false
         // What comes from now on is dropped, and a pipe is cut.
         isPiped = true
+        framing = nil
     }
 
     func close() {
@@ -111,12 +116,14 @@ extension CalledConnection {
             return
         }
         isPiped = true
+        framing = nil
         target.isPiped = true
         call("pipe(to: \(target.number))") { $0.pipe(to: to) }
     }
 
     func setOptions(_ options: Connection.Options) {
         called.insert(.timeouts)
+        if options.maxQueuedBytes != nil { mayBeShed = true }
         call("options") { $0.options = options }
     }
 
@@ -138,10 +145,15 @@ extension CalledConnection {
             if isGone, connection.bufferedByteCount != 0 { report("a closed connection has a queue") }
             _ = (connection.remoteAddress, connection.options.highWaterMark, connection.bytesWritten)
             _ = (connection.onOpen == nil, connection.onDrain == nil, connection.onTimeout == nil)
+            if framing != nil, connection.onData != nil { report("clause 19: onData is there beside frames") }
+            if !isLoopGone, let loop = machine.loop, connection.loop !== loop { report("it has another loop") }
         }
     }
 
     // MARK: The end
+
+    /// Whether nothing but `onClose` can come, whatever else has happened.
+    var isOver: Bool { called.contains(.close) || called.contains(.reset) || reason != nil || isLoopGone }
 
     /// At the end of a loop also those are reached that the user has let go of.
     func reach() {
@@ -161,8 +173,10 @@ extension CalledConnection {
         }
         // After its end nothing is read from the peer, and a reset is noticed within 2 seconds: too long here.
         if peer.hasReset, seesClose, seesEnd, !hasEnded { return "connection \(number) is open after a reset" }
-        guard seesClose, seesEnd, !peer.isBroken, machine.options.loop.maxQueuedBytes == 1 << 30 else { return nil }
-        if receivedCount < peer.sent.count {
+        guard seesClose, seesEnd, !peer.isBroken, !mayBeShed else { return nil }
+        if let framing {
+            if let owed = owed(framing, peer.sent[receivedCount...]) { return owed }
+        } else if receivedCount < peer.sent.count {
             return "connection \(number) has got \(receivedCount) of \(peer.sent.count) bytes"
         }
         if !isRefused, peer.receivedCount < written.count {

@@ -28,7 +28,14 @@ final class CalledConnection {
 
     /// All that `write` took, in order.
     var written: [UInt8] = []
-    private(set) var receivedCount = 0
+    /// All that was told, the ends and lengths of frames among it.
+    var receivedCount = 0
+    /// How what comes is cut; `nil` for `onData`.
+    var framing: FrameForm?
+    /// All forms that what comes next was to be cut by: one of them may have been refused it.
+    var formsHere: [FrameForm] = []
+    /// Then bytes may have been read that were never told.
+    var hasFramed = false
     private var isOpened: Bool
     private(set) var hasEnded = false
     private(set) var reason: CloseReason?
@@ -40,6 +47,10 @@ final class CalledConnection {
     /// A write was refused; each further one must be.
     var isRefused = false
     var isDrainOwed = false
+    /// A broadcast may have made the queue long, and does not tell.
+    var mayDrain = false
+    /// Who has accepted it.
+    weak var listener: CalledListener?
     var completions: [Int] = []
     var nextCompletion = 0
     var called: Set<Call> = []
@@ -47,11 +58,19 @@ final class CalledConnection {
     var isPiped = false
     /// Not after a callback has once been taken away.
     private(set) var (seesClose, seesEnd, seesDrain) = (true, true, true)
+    /// Whether `onUnfinishedFrame` is set.
+    private(set) var seesUnfinished = true
+    /// Whether it ever was not.
+    private(set) var missesUnfinished = false
+    /// Whether a limit on queues may end it.
+    var mayBeShed: Bool
     var isLoopGone = false
 
     /// What may end it.
     enum Call {
         case end, close, reset, drain, timeouts
+        /// Of the kind that resets who is slow.
+        case broadcast
     }
 
     init(_ number: Int, _ kind: Kind, _ connection: Connection, _ machine: CallMachine) {
@@ -61,6 +80,7 @@ final class CalledConnection {
         self.connection = connection
         alive = connection
         isOpened = kind == .accepted || kind == .adopted
+        mayBeShed = machine.options.mayShed
         if machine.options.hasTimeouts { called.insert(.timeouts) }
         for callback in Callback.allCases { set(callback, isSet: true) }
     }
@@ -78,7 +98,7 @@ final class CalledConnection {
     // MARK: Callbacks
 
     enum Callback: CaseIterable {
-        case open, data, end, drain, timeout, close
+        case open, data, unfinished, end, drain, timeout, close
     }
 
     func set(_ callback: Callback, isSet: Bool) {
@@ -89,8 +109,13 @@ final class CalledConnection {
             if !isSet { isOpened = true }
         case .data:
             connection.onData = isSet ? { [self] in received($0, $1) } : nil
+            framing = nil
             // Bytes that came in between are not known.
             if !isSet || isPiped { isPiped = true }
+        case .unfinished:
+            connection.onUnfinishedFrame = isSet ? { [self] in unfinished($1) } : nil
+            seesUnfinished = isSet
+            if !isSet { missesUnfinished = true }
         case .end:
             connection.onEnd = isSet ? { [self] _ in ended() } : nil
             if !isSet { seesEnd = false }
@@ -107,7 +132,7 @@ final class CalledConnection {
         }
     }
 
-    private func callback(_ name: String, _ check: () -> Void) {
+    func callback(_ name: String, _ check: () -> Void) {
         overseer.callback(self.name(name)) {
             if reason != nil { report("clause 2: \(name) came after onClose") }
             if isLoopGone { report("clause 16: \(name) came after the loop was let go") }
@@ -131,9 +156,8 @@ final class CalledConnection {
     private func received(_ connection: Connection, _ bytes: Span<UInt8>) {
         callback("onData") {
             if bytes.isEmpty { report("clause 3: onData got no bytes") }
-            if hasEnded { report("clause 2: onData came after onEnd") }
-            if isPaused, !isPiped { report("clause 3: onData came after pause()") }
-            if called.contains(.close) || called.contains(.reset) { report("clause 3: onData came after close()") }
+            if framing != nil { report("clause 19: onData came in the place of frames") }
+            checkMayReceive("onData")
             if let sent = sentHere, !isPiped {
                 let end = receivedCount + bytes.count
                 if end > sent.count {
@@ -143,10 +167,18 @@ final class CalledConnection {
                 }
             }
             receivedCount += bytes.count
+            formsHere = []
         }
     }
 
-    private func isEqual(_ bytes: Span<UInt8>, _ sent: ArraySlice<UInt8>) -> Bool {
+    /// Whether bytes may be told, however they are cut.
+    func checkMayReceive(_ name: String) {
+        if hasEnded { report("clause 2: \(name) came after onEnd") }
+        if isPaused, !isPiped { report("clause 3: \(name) came after pause()") }
+        if called.contains(.close) || called.contains(.reset) { report("clause 3: \(name) came after close()") }
+    }
+
+    func isEqual(_ bytes: Span<UInt8>, _ sent: ArraySlice<UInt8>) -> Bool {
         unsafe bytes.withUnsafeBytes { bytes in
             unsafe sent.withUnsafeBytes { sent in
                 guard let left = bytes.baseAddress, let right = sent.baseAddress else { return true }
@@ -156,7 +188,7 @@ final class CalledConnection {
     }
 
     /// What the other side has sent; nothing if that is not known.
-    private var sentHere: [UInt8]? {
+    var sentHere: [UInt8]? {
         switch other {
         case .nobody: nil
         case .peer(let peer): peer.sent
@@ -165,7 +197,7 @@ final class CalledConnection {
     }
 
     /// Whether bytes that are taken for written may never have been.
-    private var isTailUncertain: Bool {
+    var isTailUncertain: Bool {
         if case .connection(let other) = other { return other.isRefused }
         return false
     }
@@ -173,9 +205,11 @@ final class CalledConnection {
     private func ended() {
         callback("onEnd") {
             if hasEnded { report("clause 4: onEnd came twice") }
+            if called.contains(.close) || called.contains(.reset) { report("clause 8: onEnd came after close()") }
             hasEnded = true
             if case .peer(let peer) = other, !peer.hasSentEnd { report("clause 4: onEnd came, and the peer sent none") }
-            if !isPiped, !isTailUncertain, let sent = sentHere, receivedCount != sent.count {
+            guard !isPiped, !isTailUncertain, let sent = sentHere else { return }
+            if receivedCount != sent.count, !isCutFrame(sent) {
                 report("clause 4: onEnd came after \(receivedCount) of \(sent.count) bytes")
             }
         }
@@ -183,8 +217,9 @@ final class CalledConnection {
 
     private func drained(_ connection: Connection) {
         callback("onDrain") {
-            if !isDrainOwed, !isPiped { report("clause 6: onDrain came, and no write had answered saturated") }
+            if !isDrainOwed, !mayDrain, !isPiped { report("clause 6: onDrain came, and no write was saturated") }
             isDrainOwed = false
+            mayDrain = false
             if connection.bufferedByteCount > connection.options.lowWaterMark {
                 report("clause 6: onDrain came with more than the low water mark queued")
             }
@@ -197,7 +232,7 @@ final class CalledConnection {
                 report("onTimeout(\(kind)) came, and none was set")
             }
         }
-        return machine.tape.chance(1, of: 2) ? .keep : .close
+        return [.keep, .close, .keep, .reset][machine.tape.next(below: 4)]
     }
 
     func completed(_ completion: Int, _ result: WriteResult) {
@@ -218,8 +253,8 @@ final class CalledConnection {
             if connection.descriptor != -1 { report("clause 10: onClose came with an open descriptor") }
             if !completions.isEmpty { report("clause 2: \(completions.count) completions did not come before onClose") }
             if !isPossible(reason) { report("onClose(\(reason)) came, and nobody has done that") }
-            if !isPiped, connection.bytesRead != UInt64(receivedCount) {
-                report("bytesRead is \(connection.bytesRead), onData got \(receivedCount)")
+            if !isPiped, !isReadCount(Int(connection.bytesRead)) {
+                report("bytesRead is \(connection.bytesRead), told were \(receivedCount)")
             }
             if !isPiped, !isRefused, connection.bytesWritten + connection.bytesUnsent != UInt64(written.count) {
                 report("\(connection.bytesWritten) sent and \(connection.bytesUnsent) unsent are not \(written.count)")
@@ -233,16 +268,16 @@ final class CalledConnection {
         if isPiped { return true }
         switch reason {
         case .localClose: return called.contains(.end) || called.contains(.close)
-        case .localReset: return called.contains(.reset)
+        case .localReset: return called.contains(.reset) || called.contains(.broadcast)
         case .peerClosed, .peerReset:
             if case .peer(let peer) = other { return peer.hasFinished }
             return true
         case .timedOut(.close): return called.contains(.close) || called.contains(.end) || otherMayBeGone
         case .timedOut(.connect): return isClient
         case .timedOut: return called.contains(.timeouts)
-        case .shed: return machine.options.loop.maxQueuedBytes < 1 << 30
+        case .shed: return mayBeShed
         case .drainDeadline: return called.contains(.drain)
-        case .failed: return isClient
+        case .failed(let error): return isClient || mayBeRefused(error.errno)
         }
     }
 

@@ -130,7 +130,29 @@ final class CalledListener {
         if listener.connectionCount < 0 || listener.connectionCount > most {
             report("clause 12: \(listener.connectionCount) connections of \(most)")
         }
+        if !isLoopGone {
+            // In its `onClose` a connection is not counted any more, and still listed.
+            if Set(listener.connections).count < listener.connectionCount {
+                report("\(listener.connections.count) connections are listed of \(listener.connectionCount)")
+            }
+            if let loop = machine.loop, listener.loop !== loop { report("it has another loop") }
+        }
         _ = listener.localAddress
+    }
+
+    func broadcast(_ bytes: [UInt8], except: CalledConnection?, _ way: Listener.WhenSaturated) {
+        guard let listener else { return }
+        let members = machine.connections.filter { $0.listener === self }
+        // Who is behind is not known exactly.
+        for each in members where way == .reset && each !== except && each.mayDrain { each.called.insert(.broadcast) }
+        machine.note("broadcast of listener \(number): \(bytes.count) bytes, \(way)")
+        let count = overseer.call("broadcast of listener \(number)") {
+            listener.broadcast(bytes, except: except?.alive, whenSaturated: way)
+        }
+        let answers = members.map { ($0.mayHaveEnded, $0.got(bytes, isFor: $0 !== except, way)) }
+        let most = answers.count { $0.1 != false }
+        let least = answers.count { !$0.0 && $0.1 == true }
+        if count < least || count > most { report("a broadcast says \(count) of \(least) to \(most)") }
     }
 
     func drop() {
@@ -152,75 +174,6 @@ final class CalledListener {
     var aliveness: () -> Bool {
         let listener = WeakReference(alive)
         return { listener.object != nil }
-    }
-}
-
-/// A timer, and when it may fire.
-final class CalledTimer {
-    private unowned let machine: CallMachine
-    private var timer: EventLoop.Timer?
-    private weak var alive: EventLoop.Timer?
-    private let isRepeating: Bool
-    private var isArmed = true
-    private var earliest: ContinuousClock.Instant
-    private var isLoopGone = false
-
-    init(_ loop: EventLoop, milliseconds: Int, isRepeating: Bool, _ machine: CallMachine) {
-        self.machine = machine
-        self.isRepeating = isRepeating
-        earliest = .now + .milliseconds(milliseconds)
-        machine.note("a timer in \(milliseconds) ms\(isRepeating ? ", repeating" : "")")
-        timer = loop.schedule(
-            after: .milliseconds(milliseconds), repeating: isRepeating ? .milliseconds(1) : nil
-        ) { [self] _ in fired() }
-        alive = timer
-    }
-
-    private func fired() {
-        machine.overseer.callback("a timer") {
-            if !isArmed { machine.overseer.report("clause 13: a timer fired that was not armed") }
-            if ContinuousClock.now < earliest { machine.overseer.report("clause 13: a timer fired early") }
-            if isLoopGone { machine.overseer.report("clause 16: a timer fired after the loop was let go") }
-            isArmed = isRepeating
-            machine.note("a timer:")
-            machine.react()
-        }
-    }
-
-    func cancel() {
-        guard let timer else { return }
-        machine.overseer.call("cancel of a timer") { timer.cancel() }
-        isArmed = false
-        check(timer)
-    }
-
-    func reschedule(milliseconds: Int) {
-        guard let timer else { return }
-        machine.note("reschedule a timer to \(milliseconds) ms")
-        earliest = .now + .milliseconds(milliseconds)
-        machine.overseer.call("reschedule of a timer") { timer.reschedule(after: .milliseconds(milliseconds)) }
-        isArmed = !isLoopGone
-        check(timer)
-    }
-
-    func refer(_ isReferenced: Bool) {
-        if isReferenced { timer?.ref() } else { timer?.unref() }
-    }
-
-    private func check(_ timer: EventLoop.Timer) {
-        if timer.isArmed != isArmed { machine.overseer.report("clause 13: isArmed is \(timer.isArmed)") }
-    }
-
-    func drop() { timer = nil }
-
-    func reach() {
-        if timer == nil { timer = alive }
-    }
-
-    func loopIsGone() {
-        isLoopGone = true
-        isArmed = false
-        if let timer { check(timer) }
     }
 }
 

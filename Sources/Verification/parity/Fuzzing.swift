@@ -5,7 +5,7 @@
     import RandomCalls
 
     // Built with FUZZING and libFuzzer, which brings a `main` of its own, this program is a fuzzer of the
-    // random calls; CONTRIBUTING.md has the command.
+    // random calls, and with FUZZING_FRAMES of the framers; CONTRIBUTING.md has the commands.
 
     private let participants = Engine.allCases.map(Participant.init(engine:))
 
@@ -13,6 +13,16 @@
     @_cdecl("LLVMFuzzerTestOneInput")
     public func testOneInput(_ data: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
         let sequence = unsafe Array(UnsafeBufferPointer(start: data, count: count))
+        #if FUZZING_FRAMES
+            guard let difference = FrameCuts.difference(inFuzzed: sequence) else { return 0 }
+            Terminal.printLine(difference)
+            abort()
+        #else
+            return play(sequence)
+        #endif
+    }
+
+    private func play(_ sequence: [UInt8]) -> CInt {
         for participant in participants {
             let violations = CallSequence.play(sequence, on: participant, isAlone: true)
             guard !violations.isEmpty else { continue }
