@@ -36,7 +36,8 @@ let package = Package(
         // `ByteReader` may not outlive what it reads: to say so is still an experimental feature (vendor notes,
         // swift.md).
         .target(
-            name: "CallbackModel", swiftSettings: strict + [.enableExperimentalFeature("Lifetimes")]),
+            name: "CallbackModel", dependencies: ["CLinux"],
+            swiftSettings: strict + [.enableExperimentalFeature("Lifetimes")]),
         .target(name: "LinuxSockets", dependencies: ["CallbackModel", "CLinux"], swiftSettings: strict),
         .target(
             name: "LibuvEngine", dependencies: ["CallbackModel", "CLibuv", "CLinux", "LinuxSockets"],
@@ -86,8 +87,27 @@ let package = Package(
             swiftSettings: testing),
         // A resolver that the tests control.
         .target(name: "CNames", path: "Tests/CNames"),
+        // Programs, since only a program has a main actor: the thread of a test is never the first one.
+        .executableTarget(
+            name: "TopLevelTasks", dependencies: ["CallbackServer"], path: "Tests/Programs/TopLevelTasks",
+            swiftSettings: testing),
+        .executableTarget(
+            name: "AsyncMainTasks", dependencies: ["CallbackServer"], path: "Tests/Programs/AsyncMainTasks",
+            swiftSettings: testing),
+        .executableTarget(
+            name: "DefaultIsolationTasks", dependencies: ["CallbackServer"],
+            path: "Tests/Programs/DefaultIsolationTasks",
+            swiftSettings: testing + [.defaultIsolation(MainActor.self)]),
+        .executableTarget(
+            name: "MainQueue", dependencies: ["CallbackServer"], path: "Tests/Programs/MainQueue",
+            swiftSettings: testing + [.defaultIsolation(MainActor.self)]),
         .testTarget(
-            name: "ContractTests", dependencies: ["CallbackServer", "CNames", "TestSupport"], swiftSettings: testing),
+            name: "ContractTests",
+            dependencies: [
+                "CallbackServer", "CNames", "TestSupport", "TopLevelTasks", "AsyncMainTasks", "DefaultIsolationTasks",
+                "MainQueue",
+            ],
+            swiftSettings: testing),
         .testTarget(
             name: "EchoTests", dependencies: ["echo", "CallbackServer", "TestSupport"], swiftSettings: testing),
         .testTarget(

@@ -16,6 +16,7 @@ internal import LinuxSockets
     private let wakeHandle: UnsafeMutablePointer<uv_async_t>
     /// Made at the first use.
     private var signals: LibuvSignals?
+    private var mainQueue: PolledDescriptor?
     private var turns: UInt64 = 0
     /// One for all connections: libuv reads into it and calls back before the next read.
     private let readBuffer: UnsafeMutablePointer<ReadBuffer>
@@ -123,6 +124,7 @@ internal import LinuxSockets
 
     package override func shutDown() {
         signals?.close()
+        mainQueue?.close()
         unsafe putOffHandle.close { unsafe $0.deallocateHandle(of: uv_idle_t.self) }
         unsafe turnHandle.close { unsafe $0.deallocateHandle(of: uv_prepare_t.self) }
         unsafe wakeHandle.close { unsafe $0.deallocateHandle(of: uv_async_t.self) }
@@ -178,13 +180,20 @@ internal import LinuxSockets
         return { unsafe uv_async_send(UnsafeMutablePointer(bitPattern: handle)) }
     }
 
+    package override func watchMainQueue(_ descriptor: Int32?) throws(IOError) {
+        mainQueue?.close()
+        mainQueue = nil
+        guard let descriptor else { return }
+        mainQueue = try PolledDescriptor(loop: self, descriptor) { [unowned self] in mainQueueBecameReady() }
+    }
+
     package override func makeTimer() -> TimerDriver {
         unsafe LibuvTimer(loop: loop)
     }
 
     package override func makeSignal(_ number: Int32) throws(IOError) -> SignalDriver {
         if let signals { return try signals.watch(number) }
-        let signals = try unsafe LibuvSignals(loop: loop)
+        let signals = try LibuvSignals(loop: self)
         self.signals = signals
         return try signals.watch(number)
     }

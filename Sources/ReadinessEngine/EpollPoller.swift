@@ -11,6 +11,7 @@ internal import Glibc
     private let descriptor: Int32
     // Allocated in `init`, given back in `deinit`.
     private let reported: UnsafeMutablePointer<epoll_event>
+    private var last: Token?
 
     init() throws(IOError) {
         descriptor = epoll_create1(Int32(EPOLL_CLOEXEC))
@@ -32,6 +33,14 @@ internal import Glibc
         guard unsafe epoll_ctl(descriptor, operation, token.descriptor, &event) == 0 else {
             throw IOError(call: "epoll_ctl", errno: errno)
         }
+    }
+
+    /// The kernel reports only what is ready, so the place makes no difference.
+    func watchLast(_ token: Token?) throws(IOError) {
+        if let last { try change(last, from: .readable, to: []) }
+        last = nil
+        if let token { try change(token, from: [], to: .readable) }
+        last = token
     }
 
     func wait(milliseconds: Int32) throws(IOError) -> Int {

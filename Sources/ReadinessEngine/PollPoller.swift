@@ -12,6 +12,8 @@ internal import Glibc
     @safe @exclusivity(unchecked) private var tokens: [Token] = []
     /// The place of a descriptor's entry, by its number; -1 if it has none.
     @safe @exclusivity(unchecked) private var places: [Int32] = []
+    /// The token of the last entry, which stays the last.
+    private var last: Token?
     /// What the last wait found. Not kept in the entries, which callbacks move.
     @safe @exclusivity(unchecked) private var ready = EventList()
 
@@ -35,10 +37,29 @@ internal import Glibc
         places[number] = Int32(entries.count)
         entries.append(pollfd(fd: token.descriptor, events: pollBits(of: readiness), revents: 0))
         tokens.append(token)
+        if last != nil { exchangeLastTwo() }
+    }
+
+    func watchLast(_ token: Token?) throws(IOError) {
+        if let last {
+            self.last = nil
+            remove(last.descriptor)
+        }
+        if let token { add(token, .readable) }
+        last = token
+    }
+
+    /// The last two entries change places. There are two: the loop's counter is always waited for.
+    private func exchangeLastTwo() {
+        let end = entries.count
+        entries.swapAt(end - 2, end - 1)
+        tokens.swapAt(end - 2, end - 1)
+        for place in end - 2..<end { places[Int(tokens[place].descriptor)] = Int32(place) }
     }
 
     /// Fills the gap with the last entry, whose order does not matter.
     private func remove(_ descriptor: Int32) {
+        if last != nil { exchangeLastTwo() }
         let place = Int(places[Int(descriptor)])
         places[Int(descriptor)] = -1
         let last = entries.removeLast()

@@ -76,6 +76,10 @@ protocol Poller: AnyObject {
     /// of the descriptor (epoll(7), "Questions and answers", 6).
     func change(_ token: Token, from old: Readiness, to new: Readiness) throws(IOError)
 
+    /// Waits for one descriptor more to become readable; with `nil`, no longer for that one. It is seldom ready, so it
+    /// is looked at last, where it makes no wait longer.
+    func watchLast(_ token: Token?) throws(IOError)
+
     /// Waits until a descriptor is ready, at most `milliseconds`; without a bound if that is negative.
     ///
     /// Returns how many descriptors are ready, or a negative number if a signal has ended the wait. The loop then waits
@@ -115,6 +119,10 @@ enum AnyPoller {
 
     func change(_ token: Token, from old: Readiness, to new: Readiness) throws(IOError) {
         try poller.change(token, from: old, to: new)
+    }
+
+    func watchLast(_ token: Token?) throws(IOError) {
+        try poller.watchLast(token)
     }
 
     func close() {

@@ -29,6 +29,7 @@ internal import LinuxSockets
     private let counter: Counter
     /// Made at the first use.
     private var signals: SignalReceiver?
+    private var mainQueue: Token?
 
     /// What a turn has to look at besides descriptors. Empty while there are only messages.
     private struct Attention: OptionSet {
@@ -171,6 +172,7 @@ internal import LinuxSockets
             counter.lower()
             signals?.becameReady()
             woken()
+        case .mainQueue: mainQueueBecameReady()
         }
     }
 
@@ -283,6 +285,24 @@ internal import LinuxSockets
         let signals = try SignalReceiver(counter: counter)
         self.signals = signals
         return try signals.watch(number)
+    }
+
+    package override func watchMainQueue(_ descriptor: Int32?) throws(IOError) {
+        if let mainQueue {
+            try poller.watchLast(nil)
+            leave(mainQueue)
+            self.mainQueue = nil
+        }
+        guard let descriptor else { return }
+        try checkLimit(descriptor)
+        let token = enter(descriptor, .mainQueue)
+        do throws(IOError) {
+            try poller.watchLast(token)
+        } catch {
+            leave(token)
+            throw error
+        }
+        mainQueue = token
     }
 
     // MARK: What the drivers ask

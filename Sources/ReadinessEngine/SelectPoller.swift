@@ -14,8 +14,14 @@ internal import Glibc
     @safe @exclusivity(unchecked) private var wantedReadable = fd_set()
     @safe @exclusivity(unchecked) private var wantedWritable = fd_set()
     @safe @exclusivity(unchecked) private var tokens: [Token?] = Array(repeating: nil, count: Int(SelectPoller.limit))
+    /// The smallest descriptor with a token: standard streams need not be looked at.
+    @safe @exclusivity(unchecked) private var start: Int32 = 0
+    /// One more than the largest descriptor with a token.
+    private var end: Int32 = 0
+    /// In the set of readable descriptors and without a place in `tokens`, so that no search meets it.
+    private var last: Token?
     /// One more than the largest descriptor in a set, as select(2) wants it.
-    @safe @exclusivity(unchecked) private var end: Int32 = 0
+    @safe @exclusivity(unchecked) private var setEnd: Int32 = 0
     /// What the last wait found. Not kept in the tokens, which callbacks change.
     @safe @exclusivity(unchecked) private var ready = EventList()
 
@@ -40,18 +46,42 @@ internal import Glibc
             unsafe linux_fd_clr(descriptor, &wantedWritable)
         }
         tokens[Int(descriptor)] = new.isEmpty ? nil : token
+        start = min(start, descriptor)
         end = max(end, descriptor + 1)
+        updateEnds()
+    }
+
+    /// After a change of `tokens`.
+    private func updateEnds() {
         while end > 0, tokens[Int(end) - 1] == nil { end -= 1 }
+        while start < end, tokens[Int(start)] == nil { start += 1 }
+        setEnd = max(end, last.map { $0.descriptor + 1 } ?? 0)
+    }
+
+    func watchLast(_ token: Token?) throws(IOError) {
+        if let last {
+            self.last = nil
+            try change(last, from: .readable, to: [])
+        }
+        guard let token else { return }
+        try change(token, from: [], to: .readable)
+        tokens[Int(token.descriptor)] = nil
+        last = token
+        updateEnds()
     }
 
     func wait(milliseconds: Int32) throws(IOError) -> Int {
         ready.removeAll()
         var readable = wantedReadable
         var writable = wantedWritable
-        var left = select(descriptorsBelow: end, &readable, &writable, milliseconds)
+        var left = select(descriptorsBelow: setEnd, &readable, &writable, milliseconds)
         if left < 0 { return try waitFailed() }
-        var descriptor: Int32 = 0
-        while left > 0, descriptor < end {
+        var descriptor = start
+        while left > 0 {
+            guard descriptor < setEnd else {
+                reportLast()
+                break
+            }
             if let token = tokens[Int(descriptor)] {
                 var readiness: Readiness = []
                 // A hang-up counts as readable and an error as both (select(2), "Correspondence between select()
@@ -67,6 +97,12 @@ internal import Glibc
         return ready.count
     }
 
+    /// All others have been looked at, and one is ready still.
+    @inline(never)
+    private func reportLast() {
+        if let last { ready.append(Event(token: last, readiness: .readable)) }
+    }
+
     /// Not inlined into the path of every message: swift.md 7.
     @inline(never)
     private func waitFailed() throws(IOError) -> Int {
@@ -80,7 +116,7 @@ internal import Glibc
     /// Other code has closed a descriptor of the set: select(2) then reports none of the others. The owner's next read
     /// or write fails with EBADF, as after poll's POLLNVAL, and the descriptor leaves the set.
     private func reportClosed() -> Int {
-        for descriptor in 0..<end where fcntl(descriptor, F_GETFD) < 0 {
+        for descriptor in start..<end where fcntl(descriptor, F_GETFD) < 0 {
             guard let token = tokens[Int(descriptor)] else { continue }
             ready.append(Event(token: token, readiness: [.readable, .writable]))
         }

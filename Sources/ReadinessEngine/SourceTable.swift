@@ -9,6 +9,8 @@
         case listener(Unmanaged<ReadinessListener>)
         /// The counter that wakes the loop from outside.
         case counter
+        /// The main actor's tasks.
+        case mainQueue
     }
 
     @safe private struct Slot {

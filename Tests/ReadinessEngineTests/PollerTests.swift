@@ -47,6 +47,42 @@ struct `A poller` {
     }
 
     @Test(arguments: PollerKind.allCases)
+    func `looks last at one descriptor, whoever comes and goes`(kind: PollerKind) throws {
+        try withPoller(kind) { poller in
+            // The last one has the lowest number.
+            let last = try SocketPair()
+            let pairs = try (0..<4).map { _ in try SocketPair() }
+            let tokens = pairs.map { Token(descriptor: $0.own.descriptor, generation: 1) }
+            let lastToken = Token(descriptor: last.own.descriptor, generation: 1)
+            for pair in pairs + [last] { try pair.peer.send("x") }
+            try poller.change(tokens[0], from: [], to: .readable)
+            try poller.watchLast(lastToken)
+            for token in tokens.dropFirst() { try poller.change(token, from: [], to: .readable) }
+            func expect(_ others: [Token], _ hasLast: Bool) throws {
+                let told = try poll(poller).map(\.bits)
+                #expect(Set(told) == Set((others + (hasLast ? [lastToken] : [])).map(\.bits)))
+                // The kernel's order for epoll, which looks at nothing that is not ready.
+                if kind != .epoll, hasLast { #expect(told.last == lastToken.bits) }
+            }
+            try expect(tokens, true)
+            // The first, the one before the last, and one in the middle.
+            var left = tokens
+            for gone in [0, 3, 1] {
+                try poller.change(tokens[gone], from: .readable, to: [])
+                left.removeAll { $0 == tokens[gone] }
+                try expect(left, true)
+            }
+            try poller.change(tokens[3], from: [], to: .readable)
+            try expect([tokens[2], tokens[3]], true)
+            try poller.watchLast(nil)
+            try expect([tokens[2], tokens[3]], false)
+            try poller.watchLast(lastToken)
+            try expect([tokens[2], tokens[3]], true)
+            withExtendedLifetime((pairs, last)) {}
+        }
+    }
+
+    @Test(arguments: PollerKind.allCases)
     func `tells of a reset to one who asked for either direction`(kind: PollerKind) throws {
         for asked in [Readiness.readable, .writable] {
             try withPoller(kind) { poller in

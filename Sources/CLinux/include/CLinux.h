@@ -1,5 +1,5 @@
 // What Swift cannot import from the system headers: macros with arguments, variadic calls, and calls that glibc hides
-// behind _GNU_SOURCE. One line each, no logic.
+// behind _GNU_SOURCE. One line each, no logic; what has more is in CLinux.c.
 #ifndef CLINUX_H
 #define CLINUX_H
 
@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <sys/epoll.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -88,5 +89,19 @@ static inline void linux_fd_zero(fd_set *set) { FD_ZERO(set); }
 static inline void linux_fd_set(int descriptor, fd_set *set) { FD_SET(descriptor, set); }
 static inline void linux_fd_clr(int descriptor, fd_set *set) { FD_CLR(descriptor, set); }
 static inline int linux_fd_isset(int descriptor, const fd_set *set) { return FD_ISSET(descriptor, set); }
+
+/// Whether the caller's thread is the one that main runs on, in the process that has loaded this library.
+bool linux_is_first_thread(void);
+
+/// The eventfd(2) that libdispatch raises when something is queued for the main actor; it stays libdispatch's. -1 and
+/// errno: ENOSYS without libdispatch, else what eventfd(2) says. For the first thread.
+int linux_main_queue_descriptor(void);
+
+/// Lowers that descriptor and runs what was queued when this began; nothing inside another such call. For the first
+/// thread.
+void linux_serve_main_queue(int descriptor);
+
+/// Whether the caller runs as the main queue: on the first thread, or on another once the first has left main.
+bool linux_is_on_main_queue(void);
 
 #endif

@@ -51,8 +51,10 @@ internal import Glibc
     private var state = State.resting
     var isRunning: Bool { state == .running || state == .stopping }
     var isShutDown: Bool { state == .shutDown }
-    /// Of use while it runs.
+    /// Of use while it runs; then the thread of the run before, or 0.
     private(set) var runningThread: UInt = 0
+    /// The descriptor that tells of the main actor's tasks, while the loop runs on the first thread; otherwise -1.
+    var mainQueue: Int32 = -1
     /// What the engine was told of whether something keeps it running.
     private var isHeld = false
 
@@ -97,13 +99,34 @@ internal import Glibc
         requireOwnProcess("EventLoop.run")
         require(!isRunning, "EventLoop.run was called from inside a callback of the same loop")
         state = .running
-        runningThread = Self.currentThread
         defer { state = .resting }
+        if runningThread != Self.currentThread { try changeThread() }
         repeat {
             // What was asked while the loop did not run, or in its last turn, does not keep the engine running.
             if hasWoken { putOff(.wakes) }
             try driver.run(mode)
-        } while mode == .untilIdle && state == .running && hasWoken
+        } while mayGoOn && mode == .untilIdle
+    }
+
+    /// The loop runs on another thread than before, or for the first time.
+    private func changeThread() throws(IOError) {
+        runningThread = Self.currentThread
+        do throws(IOError) {
+            try watchMainQueue()
+        } catch {
+            runningThread = 0
+            throw error
+        }
+    }
+
+    /// Whether there is something to run on for, although the engine has ended its run. The main actor's tasks have
+    /// their turn before that is decided, on every engine alike.
+    private var mayGoOn: Bool {
+        guard state == .running else { return false }
+        if hasWoken { return true }
+        guard mainQueue >= 0, !isAlive else { return false }
+        serveMainQueue()
+        return state == .running && isAlive
     }
 
     /// A child of fork(2) has none of the threads, and shares the kernel's queue of events with its parent.

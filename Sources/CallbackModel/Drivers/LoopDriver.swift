@@ -74,6 +74,11 @@ open class LoopDriver {
     /// A watcher of one signal, already watching.
     open func makeSignal(_ number: Int32) throws(IOError) -> SignalDriver { unimplemented() }
 
+    /// Watches libdispatch's main queue from now on, and calls `mainQueueBecameReady()` when its descriptor is
+    /// readable; with `nil`, no more. It keeps the loop running in neither case. It is looked at last, so that a
+    /// message costs no more for it. Does nothing in an engine that waits for no descriptor.
+    open func watchMainQueue(_ descriptor: Int32?) throws(IOError) {}
+
     // MARK: Told to the model
 
     /// A turn has begun that `requestTurn` asked for.
@@ -81,6 +86,9 @@ open class LoopDriver {
 
     /// `wake` was called, some time ago.
     package final func woken() { core?.woken() }
+
+    /// The descriptor of `watchMainQueue` is readable. No callback runs.
+    package final func mainQueueBecameReady() { core?.mainQueueBecameReady() }
 }
 
 /// A driver that lacks a method is a mistake in this package, never in a user's.

@@ -35,6 +35,8 @@ extension EventLoop {
         case executed
         /// The result of ``EventLoop/offload(_:then:)``.
         case offloaded
+        /// Tasks of the main actor, as many as run in one go.
+        case tasks
     }
 
     /// How long one callback has run.

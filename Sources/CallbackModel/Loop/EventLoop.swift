@@ -45,9 +45,14 @@ public final class EventLoop {
     /// `unref()`. Calling it from a callback of the same loop is a programming error and traps. Throws what the
     /// engine's wait throws, which does not happen on a healthy system.
     ///
-    /// It blocks its thread until then. On the main thread it blocks the main actor, too: a `Task` of the main actor,
-    /// also one that a callback begins, does not run before `run` has returned. To reach the loop from elsewhere, use
-    /// ``waker``.
+    /// It blocks its thread until then. On the process's first thread it runs the main actor's tasks meanwhile, between
+    /// callbacks: each turn those that were queued when it looked. They do not keep it running. When nothing else does,
+    /// it runs what is queued once more, and goes on if that has begun something. What is queued after that waits for
+    /// the next run. An `async` main that has suspended has given its first thread away; `run` says so on standard
+    /// error, once, and the main actor's tasks wait until it returns. To reach the loop from elsewhere, use ``waker``.
+    ///
+    /// Throws EMFILE or ENFILE if the first run of a loop on the first thread finds no descriptor to watch these tasks
+    /// with.
     public func run(_ mode: RunMode = .untilIdle) throws(IOError) {
         try core.run(mode)
     }

@@ -76,7 +76,8 @@ struct `Metrics` {
         #expect(asleep <= elapsed - .milliseconds(100), "\(asleep) of \(elapsed)")
     }
 
-    @Test(arguments: Engine.allCases, EventLoop.CallbackKind.allCases.filter { $0 != .signal })
+    /// Tasks: `Main-actor tasks`.
+    @Test(arguments: Engine.allCases, EventLoop.CallbackKind.allCases.filter { $0 != .signal && $0 != .tasks })
     func `name the callback that ran for longest`(engine: Engine, kind: EventLoop.CallbackKind) throws {
         try SlowCallback(engine, options: measured()).expectIsNamed(kind)
     }
@@ -222,7 +223,7 @@ private final class SlowCallback {
         case .open, .data, .end, .drain, .timeout, .completion, .close, .connection, .overload:
             try beginConnected(kind)
         case .shed, .error, .drained: try beginListening(kind)
-        case .timer, .signal, .resolved, .executed, .offloaded: try beginAlone(kind)
+        case .timer, .signal, .resolved, .executed, .offloaded, .tasks: try beginAlone(kind)
         }
     }
 

@@ -1,0 +1,33 @@
+import CallbackServer
+import Glibc
+
+// A server whose answers come from an actor, in an `async` main that has not suspended.
+// `Tests/ContractTests/Topics/MainActorTests.swift` runs it.
+
+actor Answers {
+    private var count = 0
+
+    func next() async -> String {
+        count += 1
+        await Task.yield()
+        return "answer \(count)\n"
+    }
+}
+
+@main struct AsyncMainTasks {
+    static func main() async throws {
+        let answers = Answers()
+        // Any second argument: an await that suspends, before `run`. From there on the first thread serves no task.
+        if CommandLine.arguments.count > 2 { try await Task.sleep(for: .milliseconds(1)) }
+        let loop = try EventLoop(engine: Engine(rawValue: CommandLine.arguments[1]) ?? .libuv)
+        let listener = try loop.listen(on: .ipv4("127.0.0.1", port: 0)) { connection in
+            connection.onData = { connection, bytes in
+                Task { connection.write(await answers.next()) }
+            }
+            connection.onClose = { connection, _ in connection.listener?.close() }
+        }
+        print("Listening on port \(listener.localAddress.port ?? 0)")
+        fflush(nil)
+        try loop.run()
+    }
+}

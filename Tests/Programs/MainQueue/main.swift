@@ -1,0 +1,179 @@
+import CallbackServer
+import Glibc
+
+// What the main actor's tasks and a loop on the first thread do to each other: `MainQueue <engine> <scenario>`.
+// `Tests/ContractTests/Topics/MainActorTests.swift` runs it and knows what has to be printed.
+
+let engine = Engine(rawValue: CommandLine.arguments[1]) ?? .libuv
+var notes: [String] = []
+
+func note(_ text: String) { notes.append(text) }
+
+func makeLoop() throws -> EventLoop {
+    var options = EventLoop.Options()
+    options.collectsMetrics = true
+    return try EventLoop(engine: engine, options: options)
+}
+
+/// 100,000 tasks, begun by 100 callbacks; the last that ends stops the loop.
+func many() throws {
+    let loop = try makeLoop()
+    let (callbacks, each) = (100, 1_000)
+    var (begun, ended) = (0, 0)
+    loop.schedule(after: .zero, repeating: .milliseconds(1)) { timer in
+        for _ in 0..<each {
+            Task {
+                await Task.yield()
+                ended += 1
+                if ended == callbacks * each { loop.stop() }
+            }
+        }
+        begun += 1
+        if begun == callbacks { timer.cancel() }
+    }
+    // Tasks do not keep the loop running.
+    let keeper = loop.schedule(after: .seconds(300)) { _ in loop.stop() }
+    try loop.run()
+    note("ended \(ended)")
+    keeper.cancel()
+}
+
+/// A task that begins itself again and again beside a timer, and a callback that asks for turn after turn.
+func fair() throws {
+    let loop = try makeLoop()
+    var (tasks, ticks, turns, isOver) = (0, 0, 0, false)
+    func again() {
+        tasks += 1
+        if !isOver { Task { again() } }
+    }
+    Task { again() }
+    func turn(_ timer: EventLoop.Timer) {
+        turns += 1
+        if !isOver { timer.reschedule(after: .zero) }
+    }
+    loop.schedule(after: .zero) { turn($0) }
+    loop.schedule(after: .milliseconds(1), repeating: .milliseconds(1)) { timer in
+        ticks += 1
+        isOver = ticks == 50
+        if isOver { timer.cancel() }
+    }
+    try loop.run()
+    let isOne = tasks * 2 > turns && tasks < turns * 2
+    note("ticks \(ticks), tasks for a turn: \(isOne ? "one" : "\(tasks) in \(turns)")")
+}
+
+/// What is left when nothing else keeps the loop running.
+func end() throws {
+    let loop = try makeLoop()
+    Task { note("queued before run") }
+    loop.schedule(after: .milliseconds(1)) { _ in
+        Task {
+            note("queued by the last callback")
+            loop.schedule(after: .milliseconds(1)) { _ in
+                Task {
+                    note("queued by the last of all")
+                    Task { note("left for the next run") }
+                }
+            }
+        }
+    }
+    try loop.run()
+    note("run has returned")
+    try loop.run()
+    for mode in [EventLoop.RunMode.once, .noWait] {
+        Task { note("a turn: \(mode)") }
+        try loop.run(mode)
+    }
+    Task { loop.stop() }
+    let keeper = loop.schedule(after: .seconds(300)) { _ in note("nothing has stopped the loop") }
+    try loop.run()
+    keeper.cancel()
+    loop.onSlowCallback(longerThan: .nanoseconds(1)) { note("measured as \($0.kind)") }
+    Task {}
+    try loop.run()
+}
+
+/// On another thread tasks wait, and the loop does not spin because of them.
+func thread() throws {
+    let loop = try makeLoop()
+    Task { note("on the first thread") }
+    try loop.run()
+    Task { note("on the first thread again") }
+    waitLong(on: loop)
+    let before = loop.metrics.turns
+    runElsewhere(loop)
+    note("turns elsewhere: \(loop.metrics.turns - before < 20 ? "few" : "\(loop.metrics.turns - before)")")
+    try loop.run()
+}
+
+// Not of the main actor, since the callback runs on another thread.
+nonisolated func waitLong(on loop: EventLoop) { loop.schedule(after: .milliseconds(100)) { _ in } }
+
+nonisolated func runElsewhere(_ loop: EventLoop) {
+    var other = pthread_t()
+    pthread_create(
+        &other, nil,
+        { address in
+            do { try Unmanaged<EventLoop>.fromOpaque(address!).takeUnretainedValue().run() } catch { print(error) }
+            return nil
+        }, Unmanaged.passUnretained(loop).toOpaque())
+    pthread_join(other, nil)
+}
+
+/// A loop that is run inside a callback of another serves tasks; inside a task it cannot.
+func nested() throws {
+    let outer = try makeLoop()
+    outer.schedule(after: .zero) { _ in
+        Task { note("in a callback's inner run") }
+        do { try makeLoop().run() } catch { print(error) }
+        note("the inner run has returned")
+    }
+    try outer.run()
+    Task {
+        Task { note("after the task") }
+        do { try makeLoop().run() } catch { print(error) }
+        note("the task's run has returned")
+    }
+    outer.schedule(after: .milliseconds(1)) { _ in }
+    try outer.run()
+    try outer.run()
+}
+
+/// Two loops take turns on one thread: each finds what was queued while the other ran.
+func turns() throws {
+    let loops = [try makeLoop(), try makeLoop()]
+    for number in 0..<6 {
+        Task { note("task \(number)") }
+        try loops[number % 2].run(.noWait)
+    }
+}
+
+/// A server that begins a task for each of 1,000 answers; what they write leaves together.
+func batch() throws {
+    let loop = try makeLoop()
+    let listener = try loop.listen(on: .ipv4("127.0.0.1", port: 0)) { connection in
+        connection.onData = { connection, bytes in
+            for _ in 0..<1_000 { Task { connection.write([UInt8](repeating: 0x61, count: 16)) } }
+        }
+        connection.onClose = { connection, _ in connection.listener?.close() }
+    }
+    print("Listening on port \(listener.localAddress.port ?? 0)")
+    fflush(nil)
+    try loop.run()
+}
+
+do {
+    switch CommandLine.arguments[2] {
+    case "many": try many()
+    case "fair": try fair()
+    case "end": try end()
+    case "thread": try thread()
+    case "nested": try nested()
+    case "turns": try turns()
+    case "batch": try batch()
+    case let other: print("no scenario \(other)")
+    }
+    for note in notes { print(note) }
+} catch {
+    print(error)
+}
