@@ -21,7 +21,8 @@ extension Connection {
     /// ``Listener/drain(within:forcing:_:)`` ends the connection too.
     ///
     /// `onData` is set to `nil`, a pause ends, and a pipe from this connection is cut: its target is reset, since the
-    /// rest will not come. A second call gives a new limit. On a connection that closes already, this does nothing.
+    /// rest will not come. A second call may shorten the time, and never makes it longer. On a connection that closes
+    /// already, this does nothing.
     ///
     /// - Precondition: `limit` is not negative.
     public func finish(within limit: Duration) {
@@ -33,8 +34,14 @@ extension Connection {
         guard isUsable, lifecycle != .readingOut else { return }
         dropInput()
         let rare = needRare()
+        let now = core.milliseconds
+        if let earlier = rare.finishLimit {
+            // A time-out that finishes again, and keeps the connection each time, would otherwise keep it for ever.
+            let deadline = finishingSince + UInt64(earlier.wholeMilliseconds)
+            guard now + UInt64(limit.wholeMilliseconds) < deadline else { return }
+        }
         rare.finishLimit = limit
-        rare.closingSince = core.milliseconds
+        rare.closingSince = now
         timeoutsChanged()
     }
 

@@ -188,6 +188,25 @@ struct `Finishing` {
     }
 
     @Test(arguments: Engine.allCases)
+    func `called again by each time-out that keeps the connection, it makes its time no longer`(engine: Engine) throws {
+        let scene = try StepStage(engine, .connections { $0.timeouts.idle = .milliseconds(50) })
+        var calls = 0
+        let (connection, peer) = try scene.connect {
+            $0.onTimeout = { connection, _ in
+                calls += 1
+                connection.write("too slow")
+                connection.finish(within: .milliseconds(200))
+                return .keep
+            }
+        }
+        // The peer reads to the end, and never closes.
+        #expect(try scene.run { try peer.receiveUntilEnd() } == Array("too slow".utf8))
+        try scene.runUntilClosed(connection)
+        #expect(calls > 1)
+        #expect(scene.reason(of: connection) == .localClose)
+    }
+
+    @Test(arguments: Engine.allCases)
     func `it may come before the connection is open, behind end, twice, and after the close`(engine: Engine) throws {
         let scene = try StepStage(engine)
         let (early, earlyPeer) = try scene.connect {
