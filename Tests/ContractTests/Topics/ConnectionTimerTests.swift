@@ -102,17 +102,20 @@ struct `A connection's timer` {
 
     @Test(arguments: Engine.allCases)
     func `whose body is the loop's last owner lets go of it as it ends`(engine: Engine) throws {
-        weak var loop: EventLoop?
         let (mine, peer) = try PlainClient.pair()
-        do {
-            let owner = try EventLoop(engine: engine)
-            loop = owner
-            let connection = try owner.adopt(connected: mine)
-            connection.schedule(after: .seconds(3_600)) { _, _ in withExtendedLifetime(owner) {} }
-            try owner.run(.noWait)
-            connection.reset()
-        }
+        var owner: EventLoop? = try EventLoop(engine: engine)
+        weak let loop = owner
+        var connection: Connection? = try owner?.adopt(connected: mine)
+        weak let closed = connection
+        connection?.schedule(after: .seconds(3_600)) { [owner] _, _ in withExtendedLifetime(owner) {} }
+        try owner?.run(.noWait)
+        owner = nil
+        #expect(loop != nil)
+        connection?.reset()
         #expect(loop == nil)
+        connection = nil
+        // A driver that closed behind its loop would never tell, and keep it.
+        #expect(closed == nil)
         try peer.expectEnd()
     }
 
