@@ -22,12 +22,14 @@ struct `What the compiler refuses` {
         try expectRefusal(of: misuse)
     }
 
+    @Test func `contract 17: a plain task where no actor is`() throws { try expectRefusal(of: .plainTask) }
+
     @Test func `unsafe code without saying so`() throws { try expectRefusal(of: .unsafe) }
 
     @Test func `the documentation shows these messages`() throws {
         let page = "Sources/CallbackServer/CallbackServer.docc/Misuse.md"
         let text = try String(contentsOfFile: projectFolder + page, encoding: .utf8)
-        let all = Misuse.keepingBytes + Misuse.crossingThreads + Misuse.sharing
+        let all = Misuse.keepingBytes + Misuse.crossingThreads + Misuse.sharing + [.plainTask]
         let shown = text.matches(of: /`(error: .+)`/).map { $0.output.1 }
         #expect(shown.count >= 5)
         for message in shown {
@@ -72,6 +74,32 @@ struct `What the compiler accepts, with no unsafe in it` {
                         if case .success(let count) = count { connection.write("\\(count)") }
                     })
                     loop.schedule(after: .seconds(1)) { _ in connection.write(kept) }
+                }
+            }
+            """
+        #expect(try compiler.errors(in: program) == [])
+    }
+
+    @Test func `tasks on the loop, and values that other threads may name`() throws {
+        let program = """
+            import CallbackServer
+
+            actor Room: LoopActor {
+                let loopExecutor: EventLoop.LoopExecutor
+                init(_ executor: EventLoop.LoopExecutor) { loopExecutor = executor }
+                func name() -> String { "room" }
+            }
+
+            func serve(_ connection: Connection, _ loop: EventLoop, _ room: Room) {
+                let bound = LoopBound(connection, on: loop)
+                Task.detached {
+                    bound.execute { $0.write("hello") }
+                    print(try await bound.run { $0.bytesRead })
+                }
+                connection.onData = { connection, bytes in
+                    let count = bytes.count
+                    connection.task { connection.write("\\(count) \\(await room.name())") }
+                    connection.loop.task { connection.end() }
                 }
             }
             """

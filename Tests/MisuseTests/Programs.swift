@@ -99,6 +99,18 @@ struct Misuse: CustomTestStringConvertible {
             messages: [escapes, dependsOnArgument]),
     ]
 
+    /// Code of no actor has no executor that a plain task could share with it.
+    static let plainTask = Misuse(
+        name: "a connection in a plain task of code that is no actor's",
+        program: """
+            func serve(_ connection: Connection) {
+                connection.onData = { connection, bytes in
+                    Task { connection.write("hello") }
+                }
+            }
+            """,
+        messages: [sending])
+
     /// Only a waker crosses threads (contract clause 17).
     static let crossingThreads =
         [

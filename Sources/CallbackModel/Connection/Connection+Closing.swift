@@ -132,6 +132,7 @@ extension Connection {
         // One that had ended has no target any more, unless `onClose` makes it a source.
         let isCutSource = rare?.pipeTarget != nil
         if let closeCallback { core.perform(.close) { closeCallback(self, reason) } }
+        cancelTasks()
         // Not before: until here the user may lay a pipe.
         cutPipes(reason, isCutSource: isCutSource)
         let listener = self.listener

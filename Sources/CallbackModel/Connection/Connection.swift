@@ -86,6 +86,8 @@
         var timeoutStarts = TimeoutStarts()
         /// Made when the first timer is.
         var timers: OwnedTimers?
+        /// Made when the first task is begun.
+        var tasks: OwnedTasks?
         /// Made when a minimum rate is asked for.
         var rateWindow: RateWindow?
         /// Made when a time-out first passes.

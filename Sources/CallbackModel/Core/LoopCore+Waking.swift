@@ -4,13 +4,14 @@ extension LoopCore {
     static let wokenAtATime = 1_024
 
     /// Whether something waits that other threads have asked for.
-    var hasWoken: Bool { !woke.isEmpty || !wakes.isEmpty }
+    var hasWoken: Bool { !woke.isEmpty || !wakes.isEmpty || jobs.hasInbox }
 
     /// What `LoopDriver.woken` does: runs what follows the work of the loop's own threads,
     /// then what other threads have asked for so far, up to the limit. The rest runs in the next turn.
     func woken() {
         offloads.becameReady(holdIfNeeded)
         lookUps.becameReady(holdIfNeeded)
+        runCollectedJobs()
         // Once: what a body asks for waits until the next turn.
         let isRest = !woke.isEmpty
         if !isRest { woke = wakes.removeAll() }

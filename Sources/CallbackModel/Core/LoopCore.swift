@@ -70,6 +70,18 @@ internal import Glibc
     var woke = WakeBatch()
     let offloads: Offloads
     let lookUps: LookUps
+    /// Jobs of tasks and actors, and those of them that are the loop's own already.
+    let jobs: JobQueue
+    let ownJobs = OwnJobs()
+    let executor: EventLoop.LoopExecutor
+    let taskExecutor: EventLoop.LoopTaskExecutor
+    /// The tasks under way that hold the loop, by number.
+    var tasks: [UInt64: LoopTask] = [:]
+    var taskCount: UInt64 = 0
+    /// What ``LoopBound`` names.
+    var slots: [ObjectIdentifier: AnyLoopSlot] = [:]
+    /// How many ``EventLoop/Hold`` hold it.
+    var holdCount = 0
     /// The process that has made the loop.
     private let process = getpid()
 
@@ -81,7 +93,11 @@ internal import Glibc
         wakes = WakeQueue(wake: driver.wake)
         offloads = Offloads(ring: wakes.ring)
         lookUps = LookUps(width: options.lookUpThreads, ring: wakes.ring)
+        jobs = JobQueue(own: ownJobs, ring: wakes.ring)
+        executor = EventLoop.LoopExecutor(queue: jobs)
+        taskExecutor = EventLoop.LoopTaskExecutor(queue: jobs)
         driver.core = self
+        ownJobs.core = self
     }
 
     deinit {
@@ -99,7 +115,11 @@ internal import Glibc
         requireOwnProcess("EventLoop.run")
         require(!isRunning, "EventLoop.run was called from inside a callback of the same loop")
         state = .running
-        defer { state = .resting }
+        jobs.setRunning(true)
+        defer {
+            jobs.setRunning(false)
+            state = .resting
+        }
         if runningThread != Self.currentThread { try changeThread() }
         repeat {
             // What was asked while the loop did not run, or in its last turn, does not keep the engine running.
@@ -186,6 +206,7 @@ internal import Glibc
             case nil: continue
             }
         }
+        runJobs()
         // A callback may have put off more; that waits for the turn after this one.
         if !deferred.isEmpty { driver.requestTurn() }
         holdIfNeeded()
@@ -247,7 +268,7 @@ internal import Glibc
 
     private var mustHold: Bool {
         !connections.isEmpty || members.holdingCount > 0 || deferred.keepingCount > 0 || offloads.isBusy
-            || lookUps.isBusy
+            || lookUps.isBusy || !ownJobs.isEmpty || !tasks.isEmpty || holdCount > 0
     }
 
     /// The engine sees no reason to go on in a paused connection, and the loop must not end.
@@ -284,6 +305,9 @@ internal import Glibc
         }
         for case .number(let lookUp)? in deferred.items { lookUp.abandon() }
         _ = deferred.removeAll()
+        emptySlots()
+        // While there is a clock still, and once everything is closed: what a job calls does nothing.
+        finishJobs()
         lookUps.close()
         offloads.close()
         driver.shutDown()

@@ -35,7 +35,7 @@ extension EventLoop {
         case executed
         /// The result of ``EventLoop/offload(_:then:)``.
         case offloaded
-        /// Tasks of the main actor, as many as run in one go.
+        /// Tasks of the main actor, or tasks and actors on the loop's executor, as many as run in one go.
         case tasks
     }
 

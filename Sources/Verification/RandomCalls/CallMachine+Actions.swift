@@ -68,7 +68,7 @@ extension CallMachine {
 
     private func actOnConnection() {
         guard let connection = anyConnection() else { return }
-        switch tape.next(below: 30) {
+        switch tape.next(below: 32) {
         case 0...7: connection.write(bytes(), tape.next(below: 8))
         case 8, 9: connection.pause()
         case 10...12: connection.resume()
@@ -82,6 +82,7 @@ extension CallMachine {
         case 20: connection.finish(within: .milliseconds(tape.next()))
         case 21...24: connection.frame(form())
         case 25: schedule(connection)
+        case 26: connection.beginTask()
         default: connection.look()
         }
     }

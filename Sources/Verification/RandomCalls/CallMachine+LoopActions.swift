@@ -40,7 +40,7 @@ extension CallMachine {
 
     func actOnLoop() {
         guard let loop else { return }
-        switch tape.next(below: 12) {
+        switch tape.next(below: 16) {
         case 0: overseer.call("stop") { loop.stop() }
         case 1, 2: execute(loop)
         case 3: offload(loop)
@@ -49,8 +49,31 @@ extension CallMachine {
         case 8: loop.onSlowCallback(longerThan: .milliseconds(1 + tape.next(below: 4))) { _ in }
         case 9: if tape.chance(1, of: 4) { letGo() }
         case 10: refuseBadOptions(loop)
+        case 11, 12: beginTask(loop)
+        case 13: holdOrRelease(loop)
         default: _ = (loop.isAlive, loop.now, loop.metrics)
         }
+    }
+
+    private func beginTask(_ loop: EventLoop) {
+        let number = errands.give("what a task does")
+        note("task \(number)")
+        overseer.call("task") {
+            _ = loop.task { [self, unowned loop] in
+                await Task.yield()
+                // A loop that is let go cancels its tasks, outside of `run`.
+                guard !Task.isCancelled else { return }
+                if !loop.isOnLoop { overseer.report("clause 17: a task ran outside of run") }
+                finish("what a task does", number, inOrder: false)
+            }
+        }
+    }
+
+    private func holdOrRelease(_ loop: EventLoop) {
+        note(holds.isEmpty ? "hold" : "release")
+        if let hold = holds.popLast() { return overseer.call("release") { hold.release() } }
+        holds.append(loop.hold())
+        if !loop.isAlive { overseer.report("clause 16: a loop that is held is not alive") }
     }
 
     private func refuseBadOptions(_ loop: EventLoop) {

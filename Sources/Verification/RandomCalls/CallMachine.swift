@@ -15,6 +15,7 @@ final class CallMachine {
     var listeners: [CalledListener] = []
     var timers: [CalledTimer] = []
     var watchers: [CalledWatcher] = []
+    var holds: [EventLoop.Hold] = []
     /// Plain sockets: the other ends of some connections.
     var peers: [CalledPeer] = []
     /// Where sockets for `adopt` are connected to.
@@ -172,6 +173,7 @@ final class CallMachine {
         for each in listeners { each.close() }
         for each in timers { each.cancel() }
         for each in watchers { each.cancel() }
+        for each in holds { each.release() }
         runToTheEnd()
     }
 

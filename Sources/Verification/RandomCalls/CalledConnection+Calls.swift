@@ -67,6 +67,21 @@ extension CalledConnection {
         overseer.call(self.name(name)) { body(connection) }
     }
 
+    /// It is cancelled when the connection has closed, and does not begin on a closed one.
+    func beginTask() {
+        let wasClosed = reason != nil || isLoopGone
+        call("task") { connection in
+            connection.task { [self] in
+                await Task.yield()
+                if Task.isCancelled { return }
+                machine.overseer.callback(name("a task")) {
+                    if wasClosed || reason != nil { report("clause 17: a task of a closed connection goes on") }
+                    machine.react()
+                }
+            }
+        }
+    }
+
     func end() {
         guard connection != nil else { return }
         call("end") { $0.end() }

@@ -258,6 +258,10 @@ var connectionCalls: [PublicCall<Connection>] {
             ].map { $0 ? "1" : "0" }.joined()
         },
         .void("onData = nil") { $0.onData = nil },
+        PublicCall("task") { cell, connection in
+            connection.task { cell.note("task \(Task.isCancelled)") }
+            return "returns"
+        },
         PublicCall("onLines, onUnfinishedFrame") { cell, connection in
             connection.onUnfinishedFrame = { _, bytes in cell.note("unfinished \(roughly(bytes.count))") }
             connection.onLines { _, bytes in cell.note("line \(roughly(bytes.count))") }

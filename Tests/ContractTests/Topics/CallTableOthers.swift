@@ -312,6 +312,28 @@ var loopCalls: [PublicCall<EventLoop>] {
             return "\(loop.onOverload != nil)"
         },
         .void("onSlowCallback") { $0.onSlowCallback(longerThan: .seconds(60)) { _ in } },
+        .value("isOnLoop") { $0.isOnLoop },
+        PublicCall("executor, taskExecutor") { cell, loop in
+            cell.awaited = "ran"
+            let (executor, note) = (loop.executor, Again(cell) { cell.note("ran") })
+            Task(executorPreference: loop.taskExecutor) {
+                if executor.isIsolatingCurrentContext() == true { note.body.run() }
+            }
+            return "\(executor.isIsolatingCurrentContext() == true)"
+        },
+        PublicCall("task") { cell, loop in
+            cell.awaited = "ran"
+            loop.task { cell.note("ran \(Task.isCancelled)") }
+            return "returns"
+        },
+        PublicCall("hold, isHeld") { cell, loop in "\(cell.keep(loop.hold()).isHeld)" },
+        .void("hold, release") { $0.hold().release() },
+        PublicCall("LoopBound.execute, run") { cell, loop in
+            cell.awaited = "ran"
+            let bound = LoopBound(Again(cell) { cell.note("executed") }, on: loop)
+            loop.task { cell.note("ran \((try? await bound.run { _ in 1 }) ?? 0)") }
+            return "\(bound.execute { $0.body.run() })"
+        },
         PublicCall("waker.execute") { cell, loop in
             let note = Again(cell) { cell.note("executed") }
             return "\(loop.waker.execute { note.body.run() })"

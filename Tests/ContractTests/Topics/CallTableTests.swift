@@ -73,6 +73,7 @@ struct `Every call in every state` {
     private static let types: [String: Set<String>] = [
         // Which connection it is does not change.
         "Connection": ["==", "hash"], "Listener": [], "Timer": [], "SignalWatcher": [], "Waker": [],
+        "Hold": [], "LoopBound": [],
         // `run` is what plays every cell; the descriptor limit is no loop's.
         "EventLoop": ["run", "raiseDescriptorLimit"],
     ]
