@@ -11,10 +11,9 @@ public enum FrameStatus: Hashable, Sendable {
 extension Connection {
     /// Calls `body` with each line, without its end, in the place of ``onData``.
     ///
-    /// A line that lies whole in the read buffer is lent, not copied; the beginning of one that does not is kept until
-    /// the rest has come. ``pause()``, ``close()`` and another framing take effect at once: the lines behind wait for
-    /// ``resume()`` or go to what was set. At most 1,024 frames are told in one turn; then other connections have
-    /// theirs.
+    /// A line that lies whole in the read buffer is lent, not copied. If only its beginning has come, that is kept
+    /// until the rest comes. ``pause()``, ``close()`` and another framing take effect at once. The lines that follow
+    /// wait for ``resume()``, or go to the new framing. After 1,024 frames in one turn, other connections have theirs.
     ///
     /// - Parameters:
     ///   - limit: The longest line in bytes, 1 to 1 GiB. Over it, the connection closes with
@@ -29,8 +28,8 @@ extension Connection {
 
     /// Calls `body` with each message, without the length before it, in the place of ``onData``.
     ///
-    /// What ``onLines(limit:delimiter:_:)`` says of lines holds for messages. A length that is beyond the limit is
-    /// refused when it arrives, before the message does.
+    /// What ``onLines(limit:delimiter:_:)`` says of lines holds for messages. A length beyond the limit is refused at
+    /// once, before the message has come.
     ///
     /// - Parameters:
     ///   - lengthPrefix: How the length is written.
@@ -43,11 +42,11 @@ extension Connection {
         frame(MessageFramer(limit: Self.checked(limit), prefix: lengthPrefix, body))
     }
 
-    /// Calls `body` with what has arrived, for it to read one frame from the front, in the place of ``onData``.
+    /// Calls `body` with what has arrived, in the place of ``onData``. `body` reads one frame from the front.
     ///
-    /// `body` is called again for the next frame after ``FrameStatus/frame``, and when more has arrived after
-    /// ``FrameStatus/needMore``, with the same bytes in front. A frame is whatever the reader has moved over, and never
-    /// empty. What `body` throws closes the connection, as the reason.
+    /// After ``FrameStatus/frame``, `body` is called for the next frame. After ``FrameStatus/needMore``, it is called
+    /// with the same bytes in front when more has arrived. A frame is what the reader has moved over. It is never
+    /// empty. An error that `body` throws closes the connection, and is the reason.
     ///
     /// - Parameter limit: The longest frame in bytes, 1 to 1 GiB. `body` never sees more. When that is not enough, the
     ///   connection closes with ``CloseReason/failed(_:)`` and EMSGSIZE.
@@ -57,8 +56,8 @@ extension Connection {
         frame(ParsedFramer(limit: Self.checked(limit), body))
     }
 
-    /// The peer has finished in the middle of a frame, whose beginning this is. Runs before ``onEnd``. Without this
-    /// callback, the reason of the end is ``CloseReason/failed(_:)`` with EBADMSG.
+    /// Gets the beginning of a frame in whose middle the peer has finished. Runs before ``onEnd``. Without this
+    /// callback the connection closes with ``CloseReason/failed(_:)`` and EBADMSG.
     public var onUnfinishedFrame: ((Connection, Span<UInt8>) -> Void)? {
         get { rare?.framing?.onUnfinished }
         set {
