@@ -99,7 +99,7 @@ let package = Package(
             path: "Tests/Programs/DefaultIsolationTasks",
             swiftSettings: testing + [.defaultIsolation(MainActor.self)]),
         .executableTarget(
-            name: "MainQueue", dependencies: ["CallbackServer"], path: "Tests/Programs/MainQueue",
+            name: "MainQueue", dependencies: ["CallbackServer", "CNames"], path: "Tests/Programs/MainQueue",
             swiftSettings: testing + [.defaultIsolation(MainActor.self)]),
         .testTarget(
             name: "ContractTests",

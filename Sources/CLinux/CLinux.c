@@ -44,5 +44,6 @@ void linux_serve_main_queue(int descriptor) {
 }
 
 bool linux_is_on_main_queue(void) {
-    return dispatch_queue_get_label && strcmp(dispatch_queue_get_label(NULL), "com.apple.main-thread") == 0;
+    if (getpid() != process || !dispatch_queue_get_label) return false;
+    return strcmp(dispatch_queue_get_label(NULL), "com.apple.main-thread") == 0;
 }

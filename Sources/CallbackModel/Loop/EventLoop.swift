@@ -42,8 +42,9 @@ public final class EventLoop {
     /// Runs callbacks for as long as `mode` says. It can be called again.
     ///
     /// Open listeners and connections, armed timers and signal watchers keep a loop running, the latter two until their
-    /// `unref()`. Calling it from a callback of the same loop is a programming error and traps. Throws what the
-    /// engine's wait throws, which does not happen on a healthy system.
+    /// `unref()`. So do tasks of ``task(isolation:_:)``, jobs on ``executor`` and each ``Hold``. Calling `run` from a
+    /// callback of the same loop is a programming error and traps. Throws what the engine's wait throws, which does not
+    /// happen on a healthy system.
     ///
     /// It blocks its thread until then. On the process's first thread it runs the main actor's tasks meanwhile, between
     /// callbacks: each turn those that were queued when it looked. They do not keep it running. When nothing else does,
@@ -64,7 +65,8 @@ public final class EventLoop {
     }
 
     /// Whether anything keeps ``run(_:)`` running: an open listener or connection, an armed timer, a signal watcher, a
-    /// look-up, work of ``offload(_:then:)``, or what other threads have asked for.
+    /// look-up, work of ``offload(_:then:)``, a task of ``task(isolation:_:)``, a job on ``executor``, a ``Hold``, or
+    /// what other threads have asked for.
     ///
     /// A timer does not count while its own callback runs.
     public var isAlive: Bool {

@@ -1,5 +1,6 @@
 extension EventLoop {
-    /// The door for other threads: the only object of a loop that may cross them.
+    /// The door for other threads. What else of a loop may cross them, ``LoopBound`` and the executors, uses the same
+    /// door.
     ///
     /// It does not keep the loop running; what was asked for does, until it has run.
     public struct Waker: Sendable {

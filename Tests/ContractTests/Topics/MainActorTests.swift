@@ -62,6 +62,17 @@ struct `Main-actor tasks` {
     }
 
     @Test(arguments: Engine.allCases)
+    func `hold the loop if they are begun on it, and may outlive it`(engine: Engine) throws {
+        let played = try play("held", engine)
+        #expect(played == ["held the loop", "run has returned", "the loop has gone", "cancelled: true"])
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `are not a child's of fork`(engine: Engine) throws {
+        #expect(try play("forked", engine) == ["the child: 7", "in the parent"])
+    }
+
+    @Test(arguments: Engine.allCases)
     func `are found by whichever loop of the thread runs next`(engine: Engine) throws {
         #expect(try play("turns", engine) == (0..<6).map { "task \($0)" })
     }

@@ -1,3 +1,4 @@
+import CNames
 import CallbackServer
 import Glibc
 
@@ -139,6 +140,51 @@ func nested() throws {
     try outer.run()
 }
 
+/// Tasks that are begun on the loop are the main actor's here. They hold the loop; one that outlives it does no harm.
+func held() throws {
+    var loop: EventLoop? = try makeLoop()
+    loop?.task {
+        try? await Task.sleep(for: .milliseconds(20))
+        note("held the loop")
+    }
+    try loop?.run()
+    note("run has returned")
+    let late = loop?.task {
+        try? await Task.sleep(for: .seconds(300))
+        note("cancelled: \(Task.isCancelled)")
+    }
+    try loop?.run(.noWait)
+    loop = nil
+    note("the loop has gone")
+    let next = try makeLoop()
+    next.task { await late?.value }
+    try next.run()
+}
+
+/// A child of fork(2) has no main actor: it leaves the parent's tasks and their descriptor alone.
+func forked() throws {
+    Task { note("in the parent") }
+    let loop = try makeLoop()
+    let child = names_fork()
+    if child == 0 { _exit(runInChild()) }
+    var status: Int32 = 0
+    waitpid(child, &status, 0)
+    note("the child: \(status >> 8)")
+    try loop.run()
+}
+
+// Not of the main actor, which the child does not have.
+nonisolated func runInChild() -> Int32 {
+    do {
+        let loop = try EventLoop(engine: Engine(rawValue: CommandLine.arguments[1]) ?? .libuv)
+        loop.schedule(after: .milliseconds(5)) { _ in }
+        try loop.run()
+        return 7
+    } catch {
+        return 1
+    }
+}
+
 /// Two loops take turns on one thread: each finds what was queued while the other ran.
 func turns() throws {
     let loops = [try makeLoop(), try makeLoop()]
@@ -169,6 +215,8 @@ do {
     case "end": try end()
     case "thread": try thread()
     case "nested": try nested()
+    case "held": try held()
+    case "forked": try forked()
     case "turns": try turns()
     case "batch": try batch()
     case let other: print("no scenario \(other)")
