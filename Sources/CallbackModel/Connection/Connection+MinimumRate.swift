@@ -50,10 +50,13 @@ extension Connection {
         var start: UInt64
         /// Since when it does not; `nil` while it does.
         var pausedAt: UInt64?
+        /// What had passed of the window when a pause outlasted it, in milliseconds; `start` is a later moment then.
+        var spent: UInt64 = 0
         let moved: UInt64
         let input: InputDebt
-        /// Bytes that were written: the peer owes to take them.
+        /// Bytes that were written before `acceptedAt`: the peer owes to take them.
         var accepted: UInt64
+        var acceptedAt: UInt64
     }
 
     /// What the peer owes to send.
@@ -91,7 +94,7 @@ extension Connection {
         let now = core.milliseconds
         let window = RateWindow(
             start: now, pausedAt: isHalted ? now : nil, moved: bytesRead &+ takenByteCount, input: inputDebt,
-            accepted: acceptedByteCount)
+            accepted: acceptedByteCount, acceptedAt: now)
         needRare().rateWindow = window
         return window
     }
@@ -113,14 +116,17 @@ extension Connection {
         rare?.rateWindow = nil
         let moved = bytesRead &+ takenByteCount &- window.moved
         guard moved < rate.leastBytes else { return false }
-        // It has had the whole window to take what was written before.
-        if min(takenByteCount, bytesWritten) < window.accepted { return true }
+        let now = core.milliseconds
+        // Whether it has had the whole window to take what was written.
+        let isDueToTake = now - window.acceptedAt >= UInt64(rate.window.wholeMilliseconds)
+        if isDueToTake, min(takenByteCount, bytesWritten) < window.accepted { return true }
         guard window.input != .none, window.input == inputDebt else { return false }
-        guard window.pausedAt != nil else { return true }
+        guard let pausedAt = window.pausedAt else { return true }
         // Part of the window was a pause that still lasts: the peer has the rest of it afterwards.
-        window.endPause(at: core.milliseconds)
-        window.pausedAt = core.milliseconds
-        window.accepted = acceptedByteCount
+        window.spent += pausedAt - window.start
+        window.start = now
+        window.pausedAt = now
+        if isDueToTake { (window.accepted, window.acceptedAt) = (acceptedByteCount, now) }
         rare?.rateWindow = window
         return false
     }
@@ -129,7 +135,8 @@ extension Connection {
 extension Connection.RateWindow {
     mutating func endPause(at now: UInt64) {
         guard let pausedAt else { return }
-        start += now - pausedAt
+        start = now - (spent + pausedAt - start)
+        spent = 0
         self.pausedAt = nil
     }
 }

@@ -51,6 +51,8 @@ internal import Glibc
     private var state = State.resting
     var isRunning: Bool { state == .running || state == .stopping }
     var isShutDown: Bool { state == .shutDown }
+    /// False while tasks of the main actor have their turn before it runs, or after.
+    private var isDriverRunning = false
     /// Of use while it runs; then the thread of the run before, or 0.
     private(set) var runningThread: UInt = 0
     /// The descriptor that tells of the main actor's tasks, while the loop runs on the first thread; otherwise -1.
@@ -122,10 +124,18 @@ internal import Glibc
         }
         if runningThread != Self.currentThread { try changeThread() }
         repeat {
+            // A task of the main actor may have stopped the loop already.
+            guard state == .running else { return }
             // What was asked while the loop did not run, or in its last turn, does not keep the engine running.
             if hasWoken { putOff(.wakes) }
-            try driver.run(mode)
+            try runDriver(mode)
         } while mayGoOn && mode == .untilIdle
+    }
+
+    private func runDriver(_ mode: EventLoop.RunMode) throws(IOError) {
+        isDriverRunning = true
+        defer { isDriverRunning = false }
+        try driver.run(mode)
     }
 
     /// The loop runs on another thread than before, or for the first time.
@@ -167,7 +177,8 @@ internal import Glibc
     func stop() {
         guard isRunning else { return }
         state = .stopping
-        driver.stop()
+        // A stop that no run of the driver takes note of would end the next one.
+        if isDriverRunning { driver.stop() }
     }
 
     /// Runs user code, then sends what it wrote. Every callback but `onData`'s fast path goes through here.
@@ -306,10 +317,11 @@ internal import Glibc
         for case .number(let lookUp)? in deferred.items { lookUp.abandon() }
         _ = deferred.removeAll()
         emptySlots()
-        // While there is a clock still, and once everything is closed: what a job calls does nothing.
-        finishJobs()
+        // They may be what a task waits for.
         lookUps.close()
         offloads.close()
+        // While there is a clock still, and once everything is closed: what a job calls does nothing.
+        finishJobs()
         driver.shutDown()
         assert(connections.isEmpty && members.isEmpty, "the engine has lost a `closed` call")
     }

@@ -13,7 +13,7 @@ extension Connection {
     ///
     /// A line that lies whole in the read buffer is lent, not copied. If only its beginning has come, that is kept
     /// until the rest comes. ``pause()``, ``close()`` and another framing take effect at once. The lines that follow
-    /// wait for ``resume()``, or go to the new framing. After 1,024 frames in one turn, other connections have theirs.
+    /// wait for ``resume()``, or go to the new framing. After 1,024 frames of one read, other connections have a turn.
     ///
     /// - Parameters:
     ///   - limit: The longest line in bytes, 1 to 1 GiB. Over it, the connection closes with

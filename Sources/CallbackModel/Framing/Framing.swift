@@ -15,7 +15,7 @@ final class Framing {
     /// How many bytes wait.
     var pendingCount: Int { pending.count - toldCount }
 
-    /// The most frames of one connection that are told before other connections have their turn.
+    /// The most frames of one read that are told before other connections have their turn.
     static let framesPerTurn = 1024
 
     /// How many frames more may be told in this turn; below 0 once one was refused. Unchecked (swift.md 1): a callback

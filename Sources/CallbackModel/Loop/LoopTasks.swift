@@ -52,8 +52,8 @@ extension Connection {
     /// it is cancelled when ``onClose`` has run.
     ///
     /// A cancelled task goes on until it looks (`Task.isCancelled`), and what it then calls on the connection does
-    /// nothing. Until it has ended it holds the loop. On a closed connection `body` is not called, and the task has
-    /// ended.
+    /// nothing. It must look before it uses ``loop``, which may have been let go. Until it has ended it holds the loop.
+    /// On a closed connection `body` is not called, and the task has ended.
     @discardableResult
     public func task(
         isolation: isolated (any Actor)? = #isolation, _ body: @escaping () async -> Void

@@ -42,7 +42,8 @@ struct `Main-actor tasks` {
     func `have a turn more when nothing else is left`(engine: Engine) throws {
         let expected = [
             "queued before run", "queued by the last callback", "queued by the last of all", "run has returned",
-            "left for the next run", "a turn: once", "a turn: noWait", "measured as tasks",
+            "left for the next run", "a turn: once", "a turn: noWait",
+            "a stop at the end of a run ends no other", "measured as tasks",
         ]
         #expect(try play("end", engine) == expected)
     }

@@ -163,6 +163,30 @@ struct `A peer that is too slow` {
         #expect(ContinuousClock.now - start >= .milliseconds(1_400), "the pauses count for nothing")
     }
 
+    @Test(arguments: Engine.allCases)
+    func `has a whole window for what is written in a pause at the end of one`(engine: Engine) throws {
+        let scene = try makeScene(engine) {
+            // More than the kernels take.
+            $0.timeouts.minimumRate = .init(bytesPerSecond: 100_000, window: .seconds(2))
+        }
+        let (connection, peer) = try scene.connect(receiveBuffer: 4_096) { self.listen($0, .data) }
+        let start = ContinuousClock.now
+        try scene.loop.run(until: { ContinuousClock.now > start + .seconds(1) })
+        connection.pause()
+        connection.fillQueue(to: 1 << 20)
+        // The first window is over. Now the peer owes no input any more, and half of a window is left.
+        try scene.loop.run(until: { ContinuousClock.now > start + .milliseconds(2_300) })
+        self.listen(connection, .messages)
+        connection.resume()
+        try scene.loop.run(until: { ContinuousClock.now > start + .milliseconds(3_800) })
+        #expect(scene.reason(of: connection) == nil)
+        // It takes nothing at all.
+        try scene.runUntilClosed(connection)
+        #expect(scene.reason(of: connection) == .timedOut(.minimumRate))
+        #expect(ContinuousClock.now - start >= .milliseconds(3_900))
+        withExtendedLifetime(peer) {}
+    }
+
     @Test(arguments: combined(Engine.allCases, [false, true]))
     func `takes a little at a time and ends; one that is merely slow does not`(engine: Engine, isUnix: Bool) throws {
         let scene = try makeScene(engine) { _ in }

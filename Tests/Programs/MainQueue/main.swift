@@ -89,6 +89,10 @@ func end() throws {
     let keeper = loop.schedule(after: .seconds(300)) { _ in note("nothing has stopped the loop") }
     try loop.run()
     keeper.cancel()
+    loop.schedule(after: .milliseconds(1)) { _ in Task { loop.stop() } }
+    try loop.run()
+    loop.schedule(after: .milliseconds(1)) { _ in note("a stop at the end of a run ends no other") }
+    try loop.run()
     loop.onSlowCallback(longerThan: .nanoseconds(1)) { note("measured as \($0.kind)") }
     Task {}
     try loop.run()
