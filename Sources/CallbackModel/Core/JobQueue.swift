@@ -6,7 +6,8 @@ internal import Synchronization
 /// and no allocation. What other threads ask for, and what is asked while the loop does not run, waits behind a lock
 /// until the loop is woken. A job cannot be refused: the runtime has no one else to run it.
 final class JobQueue: Sendable {
-    /// For whom a job is run: an actor on the loop's executor, or a task that prefers the loop's thread.
+    /// What a job belongs to: an actor on the loop's executor, or a task that prefers the loop's thread. The runtime is
+    /// told which, or it hops once more.
     enum Purpose {
         case actor
         case task

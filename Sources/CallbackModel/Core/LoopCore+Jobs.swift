@@ -6,8 +6,8 @@ extension LoopCore {
     /// At most 1,024 jobs run in one go, as many as bodies of a waker.
     static let jobsAtATime = 1_024
 
-    /// How long a loop that is let go waits for its tasks, which it has cancelled. Long enough for a task that another
-    /// thread is to resume, short enough for one that nobody ever will.
+    /// How long a loop that is let go waits for its tasks, which it has cancelled. A task that another thread resumes
+    /// has this time. A task that no thread resumes makes the end no later than this.
     static let patienceWithTasks = Duration.seconds(1)
 
     /// The first job has come to a loop that had none. `requestTurn` is not reached by a message.
@@ -47,7 +47,7 @@ extension LoopCore {
         }
     }
 
-    /// Cancels the loop's tasks and runs jobs until none is left. A job that comes later finds nobody, and traps.
+    /// Cancels the loop's tasks and runs jobs until none is left. A job that comes later traps.
     func finishJobs() {
         jobs.setRunning(true)
         defer { jobs.setRunning(false) }
@@ -84,7 +84,8 @@ extension LoopCore {
     ) -> Task<Void, Never> {
         taskCount += 1
         let number = taskCount
-        // The main actor's has its executor, and outlives the loop. Another actor that runs here lives on the loop.
+        // A task of the main actor does not run on the loop's executor, so it may outlive the loop. Every other actor
+        // whose code runs here lives on that executor.
         let needsLoop = isolation == nil || jobs.isOnLoop && isolation !== MainActor.shared
         let task: Task<Void, Never>
         if isolation == nil {

@@ -44,7 +44,7 @@ private enum MainActorWarning {
 
     private static let isWritten: Void = {
         var text = sentence
-        // One write(2), so that it is not torn. If it fails there is nobody to tell.
+        // In one call: other threads may write between two. A failure has no place to be reported.
         _ = text.withUTF8 { bytes in unsafe Glibc.write(STDERR_FILENO, bytes.baseAddress, bytes.count) }
     }()
 

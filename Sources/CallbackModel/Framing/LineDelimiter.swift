@@ -51,6 +51,8 @@ extension LineDelimiter {
     }
 
     /// How much of `bytes` is the line whose end has its last byte at `end`.
+    ///
+    /// Inlined, its cases would cost lines that have no carriage return as well (swift.md 7).
     @inline(never)
     func lineLength(in bytes: Span<UInt8>, endingAt end: Int) -> Int {
         switch self {

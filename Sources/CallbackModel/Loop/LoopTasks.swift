@@ -5,8 +5,8 @@ extension EventLoop {
     /// that is isolated to no actor. While it waits, callbacks run: look at what you use again after each `await`. When
     /// it is called from code of an actor, such as the main actor, `body` is that actor's and runs there.
     ///
-    /// A loop that is let go cancels its tasks and waits for them, for at most a second. One that goes on on the loop
-    /// after that traps.
+    /// A loop that is let go cancels its tasks and waits for them, for at most a second. A task that continues on the
+    /// loop after that traps.
     @discardableResult
     public func task(
         isolation: isolated (any Actor)? = #isolation, _ body: @escaping () async -> Void

@@ -1,6 +1,5 @@
 extension EventLoop {
-    /// The door for other threads. What else of a loop may cross them, ``LoopBound`` and the executors, uses the same
-    /// door.
+    /// The way from other threads into the loop. ``LoopBound`` and the executors, which may cross threads too, use it.
     ///
     /// It does not keep the loop running; what was asked for does, until it has run.
     public struct Waker: Sendable {

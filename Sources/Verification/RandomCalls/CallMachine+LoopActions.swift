@@ -4,7 +4,7 @@ internal import ParityKit
 
 // What the sequence asks of timers, signals and the loop.
 extension CallMachine {
-    /// At most so many of each kind in one loop.
+    /// The most of each kind in one loop.
     static let mostTimers = 12
     private static let mostErrands = 6
 

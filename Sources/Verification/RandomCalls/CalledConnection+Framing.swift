@@ -94,7 +94,7 @@ extension CalledConnection {
     /// Whether the front of `rest` is no whole frame.
     private func isCut(_ rest: ArraySlice<UInt8>) -> Bool { framing?.cut(rest) == .unfinished }
 
-    /// At the peer's end: whether what is left of `sent` is a part of a frame, which nobody is told.
+    /// Whether the peer has finished in the middle of a frame, and no callback gets the beginning of it.
     func isCutFrame(_ sent: [UInt8]) -> Bool {
         !seesUnfinished && receivedCount < sent.count && isCut(sent[receivedCount...])
     }
@@ -115,7 +115,7 @@ extension CalledConnection {
         return formsHere.contains { $0.cut(rest) == .refused(errno) }
     }
 
-    /// Whether so many bytes can have been read. Those of a frame that was not whole, or waited, are not told.
+    /// Whether `count` bytes can have been read. Those of a frame that was not whole, or waited, are not told.
     func isReadCount(_ count: Int) -> Bool {
         guard hasFramed else { return count == receivedCount }
         return count >= receivedCount && count <= sentHere?.count ?? .max

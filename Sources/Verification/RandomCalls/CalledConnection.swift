@@ -187,7 +187,7 @@ final class CalledConnection {
         }
     }
 
-    /// What the other side has sent; nothing if that is not known.
+    /// What the other side has sent; `nil` if that is not known.
     var sentHere: [UInt8]? {
         switch other {
         case .nobody: nil

@@ -8,7 +8,7 @@ package struct FrameCuts {
     /// The same; others, to see that a difference shows.
     private let reference: [FrameForm]
     private let period: Int
-    /// After each so many frames the callback pauses, and the next turn resumes; 0 for never.
+    /// The number of frames after which the callback pauses, again and again. The next turn resumes. 0 for never.
     private let pauseEvery: Int
     private let line = CutLine()
 

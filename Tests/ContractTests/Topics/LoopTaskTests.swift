@@ -11,6 +11,15 @@ private actor Elsewhere {
     }
 }
 
+/// Resumes when it is let go.
+private final class Resuming {
+    private let continuation: CheckedContinuation<Void, Never>
+
+    init(_ continuation: CheckedContinuation<Void, Never>) { self.continuation = continuation }
+
+    deinit { continuation.resume() }
+}
+
 @Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `A task on a loop` {
     @Test(arguments: Engine.allCases)
@@ -142,6 +151,24 @@ struct `A task on a loop` {
             Set(notes.dropFirst(3)) == [
                 "ends 0: true", "ends 1: true", "ends 2: true", "never seen by a run: true",
             ])
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `that waits for another thread's work ends when that is let go with the loop`(engine: Engine) throws {
+        var loop: EventLoop? = try EventLoop(engine: engine)
+        var hasEnded = false
+        var waiting: CheckedContinuation<Void, Never>?
+        loop?.task {
+            await withCheckedContinuation { waiting = $0 }
+            hasEnded = true
+        }
+        try loop?.run(.noWait)
+        var resuming: Resuming? = Resuming(try #require(waiting))
+        try loop?.offload({}) { [resuming] _ in withExtendedLifetime(resuming) {} }
+        resuming = nil
+        #expect(!hasEnded)
+        loop = nil
+        #expect(hasEnded)
     }
 
     /// What nobody resumes is never given back.

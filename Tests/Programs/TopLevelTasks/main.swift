@@ -2,7 +2,7 @@ import CallbackServer
 import Glibc
 
 // A server whose answers come from an actor, in top-level code. `Tests/ContractTests/Topics/MainActorTests.swift` runs
-// it.
+// it. AsyncMainTasks and DefaultIsolationTasks are the same server: code that they shared would have one isolation.
 
 actor Answers {
     private var count = 0
