@@ -1,10 +1,12 @@
 // What needs a place of its own: a variable, and weak symbols that no header may declare, since libdispatch's own
 // declare them otherwise.
+#define _GNU_SOURCE
 #include "CLinux.h"
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-extern pid_t gettid(void);
 
 // libdispatch's main queue, for whoever waits in the place of dispatch_main(3): CoreFoundation's run loop uses these
 // two. Weak: a program without libdispatch links all the same.
@@ -46,4 +48,18 @@ void linux_serve_main_queue(int descriptor) {
 bool linux_is_on_main_queue(void) {
     if (getpid() != process || !dispatch_queue_get_label) return false;
     return strcmp(dispatch_queue_get_label(NULL), "com.apple.main-thread") == 0;
+}
+
+int linux_core_count(void) {
+    cpu_set_t cores;
+    // More cores than the set holds: EINVAL.
+    if (sched_getaffinity(0, sizeof cores, &cores) != 0) return (int)sysconf(_SC_NPROCESSORS_ONLN);
+    return CPU_COUNT(&cores);
+}
+
+void linux_name_loop_thread(int number) {
+    // 16 bytes are the most that the kernel keeps.
+    char name[16];
+    snprintf(name, sizeof name, "loop %d", number);
+    pthread_setname_np(pthread_self(), name);
 }

@@ -33,3 +33,13 @@ extension EventLoop {
         }
     }
 }
+
+extension EventLoop.Group {
+    /// A group of `count` loops and the first one, all of one engine and with these options. Throws what making a loop
+    /// throws, EINVAL for a count below 1 or above 1,024, and EAGAIN when no thread can be made (pthread_create(3)).
+    public convenience init(
+        engine: Engine = .libuv, count: Int = EventLoop.Group.coreCount, options: EventLoop.Options = .init()
+    ) throws(IOError) {
+        try self.init(count: count) { () throws(IOError) in try EventLoop(engine: engine, options: options) }
+    }
+}

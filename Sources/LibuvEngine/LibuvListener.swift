@@ -197,10 +197,9 @@ internal import LinuxSockets
     /// Returns false if libuv refuses the client's socket, which is then closed. It does so for a number that it
     /// watches already (EEXIST), after the program has closed a connection's descriptor itself.
     private func start(_ client: Int32, _ peer: SocketAddress) -> Bool {
+        if handOver(client, remoteAddress: peer) { return true }
         let isUnix = address.family == .unix
-        apply(options.connection, to: client, isTCP: !isUnix)
-        let socket = Socket(adopting: client)
-        guard let stream = try? unsafe LibuvStream(loop: loop.loop, adopting: socket, isUnix: isUnix) else {
+        guard let stream = try? loop.takeAccepted(client, isUnix: isUnix, options: options.connection) else {
             return false
         }
         accepted(stream, remoteAddress: peer)

@@ -174,6 +174,13 @@ internal import LinuxSockets
         return (try unsafe LibuvStream(loop: loop, descriptor: moved, isUnix: isUnix), peer)
     }
 
+    package override func takeAccepted(
+        _ descriptor: Int32, isUnix: Bool, options: Connection.Options
+    ) throws(IOError) -> StreamDriver {
+        apply(options, to: descriptor, isTCP: !isUnix)
+        return try unsafe LibuvStream(loop: loop, adopting: Socket(adopting: descriptor), isUnix: isUnix)
+    }
+
     package override var wake: @Sendable () -> Void {
         // As a number, since a pointer does not cross threads. The model calls this only while the handle is open.
         let handle = unsafe UInt(bitPattern: wakeHandle)

@@ -172,12 +172,12 @@ internal import LinuxSockets
 
     /// Returns false if the poller cannot wait for the client's socket, which is then closed.
     private func start(_ client: Int32, _ peer: SocketAddress) -> Bool {
-        guard client < loop.descriptorLimit ?? .max else {
-            closeDescriptor(client)
+        if handOver(client, remoteAddress: peer) { return true }
+        let isUnix = address.family == .unix
+        guard let stream = try? loop.takeAccepted(client, isUnix: isUnix, options: options.connection) else {
             return false
         }
-        apply(options.connection, to: client, isTCP: address.family != .unix)
-        accepted(ReadinessStream(loop: loop, adopting: client), remoteAddress: peer)
+        accepted(stream, remoteAddress: peer)
         return true
     }
 

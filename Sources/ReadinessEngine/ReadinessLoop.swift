@@ -272,6 +272,15 @@ internal import LinuxSockets
         return (ReadinessStream(loop: self, adopting: descriptor), peer)
     }
 
+    package override func takeAccepted(
+        _ descriptor: Int32, isUnix: Bool, options: Connection.Options
+    ) throws(IOError) -> StreamDriver {
+        let socket = Socket(adopting: descriptor)
+        try checkLimit(descriptor)
+        apply(options, to: descriptor, isTCP: !isUnix)
+        return ReadinessStream(loop: self, adopting: socket.detach())
+    }
+
     package override var wake: @Sendable () -> Void {
         counter.raise
     }

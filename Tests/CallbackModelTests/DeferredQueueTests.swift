@@ -40,6 +40,7 @@ import Testing
             case .timer: "timer"
             case .connection: "connection"
             case .closed: "closed"
+            case .closedListener: "closedListener"
             case .number: "number"
             case .wakes: "wakes"
             case .overload: "overload"

@@ -59,3 +59,12 @@ public func withDescriptorLimit<Answer>(_ limit: Int, _ body: () throws -> Answe
 private func malformed(_ path: String) -> PeerError {
     PeerError(call: "read", cause: .unexpected("unknown text"), waitedFor: "the fields of \(path)")
 }
+
+/// The names of the threads of this process (pthread_setname_np(3)).
+public func threadNames() throws -> [String] {
+    let (numbers, _) = try entries(ofDirectory: "/proc/self/task")
+    return numbers.compactMap { Int32($0) }.compactMap { number in
+        // One that has ended meanwhile has no file.
+        (try? contents(ofFile: "/proc/self/task/\(number)/comm"))?.split(separator: "\n").first.map(String.init)
+    }
+}

@@ -23,7 +23,7 @@ import Testing
     }
 
     @Test func `the model has a folder for each subject`() throws {
-        let subjects = ["Addresses", "Connection", "Core", "Drivers", "Framing", "Listener", "Loop"]
+        let subjects = ["Addresses", "Connection", "Core", "Drivers", "Framing", "Group", "Listener", "Loop"]
         let folder = "Sources/CallbackModel"
         #expect(try FileManager.default.contentsOfDirectory(atPath: root + folder).sorted() == subjects)
     }

@@ -16,6 +16,7 @@
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 // Declared here rather than by _GNU_SOURCE, which would change structures that other modules import too.
 extern int accept4(int, struct sockaddr *, socklen_t *, int);
@@ -29,6 +30,11 @@ static inline int linux_accept4(int descriptor, struct sockaddr *address, sockle
 /// pipe2(2), both ends non-blocking and close-on-exec.
 static inline int linux_pipe2(int *ends) {
     return pipe2(ends, O_CLOEXEC | O_NONBLOCK);
+}
+
+/// Another descriptor for the same socket, close-on-exec (F_DUPFD_CLOEXEC in fcntl(2)).
+static inline int linux_duplicate(int descriptor) {
+    return fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
 }
 
 /// eventfd(2), non-blocking and close-on-exec.
@@ -103,5 +109,18 @@ void linux_serve_main_queue(int descriptor);
 
 /// Whether the caller runs as the main queue: on the first thread, or on another once the first has left main.
 bool linux_is_on_main_queue(void);
+
+/// How many cores the process may run on (sched_getaffinity(2)).
+int linux_core_count(void);
+
+/// Names the caller's thread `loop 3` (pthread_setname_np(3)).
+void linux_name_loop_thread(int number);
+
+/// Closes a connected socket with RST in place of FIN, and drops what it holds (SO_LINGER, socket(7)).
+static inline void linux_reset(int descriptor) {
+    struct linger now = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    close(descriptor);
+}
 
 #endif

@@ -6,6 +6,8 @@ struct DeferredQueue {
         case connection(Connection)
         /// A driver of the model's own that has closed.
         case closed(StreamDriver)
+        /// The same of a listener.
+        case closedListener(ListenerDriver)
         /// A number that was to be resolved.
         case number(EventLoop.LookUp)
         /// What other threads asked for before the loop ran.
@@ -17,7 +19,7 @@ struct DeferredQueue {
         var keepsLoop: Bool {
             switch self {
             case .timer(let timer): timer.isReferenced
-            case .connection, .closed: false
+            case .connection, .closed, .closedListener: false
             case .number, .wakes, .overload: true
             }
         }

@@ -6,6 +6,8 @@ internal import Glibc
 /// outlives the loop.
 @safe package final class LoopCore {
     package let driver: LoopDriver
+    /// Its number in a group.
+    var indexInGroup: Int?
     /// What user code calls this loop.
     weak var loop: EventLoop?
     /// Unchecked (swift.md 1): its methods call no user code.
@@ -211,6 +213,7 @@ internal import Glibc
             case .timer(let timer): timer.deferredFired(DeferredQueue.Ticket(round: due.round, index: index))
             case .connection(let connection): connection.deliverDeferred()
             case .closed(let driver): driver.closed()
+            case .closedListener(let driver): driver.closed()
             case .number(let lookUp): lookUp.answer()
             case .wakes: woken()
             case .overload: tellOverload()
@@ -310,6 +313,7 @@ internal import Glibc
         pauseWatch = nil
         // Before the engine's driver goes, which they still ask for the time.
         for case .closed(let driver)? in deferred.items { driver.closed() }
+        for case .closedListener(let driver)? in deferred.items { driver.closed() }
         letGo(of: (counts.onSlow, overload.callback)) {
             counts.onSlow = nil
             overload.setCallback(nil)

@@ -30,18 +30,22 @@ final class ThreadPool: Sendable {
     /// Gives `body` to a thread, and returns its number. Throws pthread_create's error when there is no thread and none
     /// can be made.
     func add(_ body: @escaping Body) throws(IOError) -> UInt64 {
-        let (id, status) = state.withLock { state in
+        let (id, error) = state.withLock { state -> (UInt64, IOError?) in
             state.works += 1
             state.waiting.append(state.works, body)
-            guard state.threads.count < width else { return (state.works, Int32(0)) }
-            // Inside the lock: the thread cannot end before it is in the set.
-            let status = startThread(&state.threads)
-            // Another thread will do it, if there is one.
-            if status == 0 || !state.threads.isEmpty { return (state.works, Int32(0)) }
-            _ = state.waiting.remove(state.works)
-            return (state.works, status)
+            guard state.threads.count < width else { return (state.works, nil) }
+            do throws(IOError) {
+                // Inside the lock: the thread cannot end before it is in the set.
+                state.threads.insert(try startThread { [self] in workOff() })
+            } catch {
+                // Another thread will do it, if there is one.
+                if !state.threads.isEmpty { return (state.works, nil) }
+                _ = state.waiting.remove(state.works)
+                return (state.works, error)
+            }
+            return (state.works, nil)
         }
-        guard status == 0 else { throw IOError(call: "pthread_create", errno: status) }
+        if let error { throw error }
         return id
     }
 
@@ -78,25 +82,6 @@ final class ThreadPool: Sendable {
         let waiting = state.withLock { $0.waiting.removeAll() }
         // Outside the lock: what they captured may do anything in its `deinit`.
         withExtendedLifetime(waiting) {}
-    }
-
-    private func startThread(_ threads: inout Set<pthread_t>) -> Int32 {
-        // Retain 1, released by the thread.
-        let argument = unsafe Unmanaged.passRetained(self).toOpaque()
-        var thread = pthread_t()
-        let status = unsafe pthread_create(
-            &thread, nil,
-            { argument in
-                guard let argument = unsafe argument else { return nil }
-                unsafe Unmanaged<ThreadPool>.fromOpaque(argument).takeRetainedValue().workOff()
-                return nil
-            }, argument)
-        if status == 0 {
-            threads.insert(thread)
-        } else {
-            unsafe Unmanaged<ThreadPool>.fromOpaque(argument).release()
-        }
-        return status
     }
 
     /// A thread's whole life.

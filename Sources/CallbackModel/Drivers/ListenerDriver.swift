@@ -32,6 +32,12 @@ open class ListenerDriver {
     /// What to do with the next client that waits. Asked before each accept.
     package final var admission: Listener.Admission { listener?.admission ?? .stop }
 
+    /// A client that was accepted, if another loop of a group is to serve it; asked before a stream is made. Returns
+    /// false if it stays. Otherwise the descriptor is the model's.
+    package final func handOver(_ client: Int32, remoteAddress: SocketAddress) -> Bool {
+        listener?.handOver(client, remoteAddress) ?? false
+    }
+
     /// A client, connected to `stream`.
     package final func accepted(_ stream: StreamDriver, remoteAddress: SocketAddress) {
         listener?.accepted(stream, remoteAddress: remoteAddress)

@@ -65,6 +65,12 @@ open class LoopDriver {
         _ descriptor: Int32, options: Connection.Options
     ) throws(IOError) -> (StreamDriver, SocketAddress) { unimplemented() }
 
+    /// A client that a listener of this engine has accepted, on this loop or another one. It is the driver's now; if
+    /// this throws, it is closed.
+    open func takeAccepted(
+        _ descriptor: Int32, isUnix: Bool, options: Connection.Options
+    ) throws(IOError) -> StreamDriver { unimplemented() }
+
     /// Makes the loop call `woken()` soon; the one thing here that any thread may call, until `shutDown`.
     open var wake: @Sendable () -> Void { unimplemented() }
 

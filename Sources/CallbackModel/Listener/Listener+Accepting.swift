@@ -19,18 +19,44 @@ extension Listener {
     /// What `ListenerDriver.admission` returns.
     var admission: Admission {
         guard state.accepts else { return .stop }
-        return isFull ? .refuse : .accept
+        guard let part else { return isFull ? .refuse : .accept }
+        if part.reserve() { return .accept }
+        if options.beyondMaxConnections == .refuse { return .refuse }
+        // Other loops of the group have taken the last places.
+        waitIfFull()
+        return .stop
+    }
+
+    /// `maxConnections` are open: the rest waits.
+    func waitIfFull() {
+        guard isFull, options.beyondMaxConnections == .wait else { return }
+        enter(state == .acceptingLast ? .fullWithLast : .full)
+        part?.places.awaitPlace()
+    }
+
+    /// Accepts again if it has waited for a place.
+    func placeIsFree() {
+        guard !isFull else { return }
+        if state == .full { enter(.accepting) }
+        if state == .fullWithLast { enter(.acceptingLast) }
     }
 
     /// What `ListenerDriver.accepted` does.
     func accepted(_ stream: StreamDriver, remoteAddress: SocketAddress) {
-        guard let onConnection = callbacks.onConnection else { return stream.close(resetting: true) }
+        guard callbacks.onConnection != nil else { return stream.close(resetting: true) }
         backOff = Self.shortestBackOff
+        drain?.lastClients -= 1
+        if let part, let index = part.index, part.spendPlace() { part.places.occupy(on: index) }
+        begin(stream, remoteAddress: remoteAddress)
+    }
+
+    /// Makes a connection of `stream`, which is open.
+    func begin(_ stream: StreamDriver, remoteAddress: SocketAddress) {
+        guard let onConnection = callbacks.onConnection else { return stream.close(resetting: true) }
         let connection = Connection(
             core: core, driver: stream, listener: self, remoteAddress: remoteAddress, options: connectionOptions)
         connectionCount += 1
-        drain?.lastClients -= 1
-        if isFull, options.beyondMaxConnections == .wait { enter(state == .acceptingLast ? .fullWithLast : .full) }
+        waitIfFull()
         core.noteEvent()
         core.perform(.connection) { onConnection(connection) }
         connection.begin()
@@ -61,8 +87,8 @@ extension Listener {
     /// A connection closes; its `onClose` has not run yet.
     func countClose(_ reason: CloseReason, wasReset: Bool) {
         connectionCount -= 1
-        if state == .full, !isFull { enter(.accepting) }
-        if state == .fullWithLast, !isFull { enter(.acceptingLast) }
+        part?.connectionClosed()
+        placeIsFree()
         drain?.report.count(reason, wasReset: wasReset)
     }
 }

@@ -52,11 +52,13 @@ extension Listener {
     /// Closes, or first accepts the clients that wait.
     private func acceptLast() {
         guard driver.hasWaitingClients else { return close() }
-        enter(isFull && options.beyondMaxConnections == .wait ? .fullWithLast : .acceptingLast)
+        enter(.acceptingLast)
+        waitIfFull()
     }
 
     /// What `ListenerDriver.wakeUpEnded` does.
     func wakeUpEnded() {
+        part?.returnPlace()
         guard let drain, state == .acceptingLast || state == .fullWithLast else { return }
         if drain.lastClients <= 0 || !driver.hasWaitingClients { close() }
     }
@@ -98,6 +100,18 @@ public struct DrainReport: Hashable, Sendable {
 
     /// How many the peer or the network ended: ``CloseReason/peerReset`` and ``CloseReason/failed(_:)``.
     public private(set) var broken = 0
+
+    /// How many are still open on loops of a group that hang, and were not waited for.
+    public internal(set) var unanswered = 0
+
+    /// What became of the connections of another loop, too.
+    mutating func add(_ other: DrainReport) {
+        reasons.merge(other.reasons, uniquingKeysWith: +)
+        finished += other.finished
+        forced += other.forced
+        broken += other.broken
+        unanswered += other.unanswered
+    }
 
     mutating func count(_ reason: CloseReason, wasReset: Bool) {
         switch reason {

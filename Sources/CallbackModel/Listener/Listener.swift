@@ -47,6 +47,8 @@ public final class Listener {
     let core: LoopCore
     let driver: ListenerDriver
     let connectionOptions: Connection.SharedOptions
+    /// `nil` for a listener of one loop.
+    let part: GroupPart?
     private(set) var state = State.accepting
     /// The pause after the next failure, in milliseconds.
     var backOff = Listener.shortestBackOff
@@ -75,7 +77,7 @@ public final class Listener {
 
     /// `makeDriver` is called once the options are known to be good.
     init(
-        core: LoopCore, options: Options, onConnection: @escaping (Connection) -> Void,
+        core: LoopCore, options: Options, part: GroupPart? = nil, onConnection: @escaping (Connection) -> Void,
         makeDriver: () throws(IOError) -> ListenerDriver
     ) throws(IOError) {
         try options.validate()
@@ -83,6 +85,7 @@ public final class Listener {
         self.core = core
         self.options = options
         self.driver = driver
+        self.part = part
         callbacks = Callbacks(onConnection: onConnection)
         localAddress = driver.localAddress
         connectionOptions = Connection.SharedOptions(options.connection)
@@ -136,6 +139,7 @@ public final class Listener {
 
     var isFull: Bool {
         guard let limit = options.maxConnections else { return false }
+        if let part { return part.places.isFull }
         return connectionCount >= limit
     }
 

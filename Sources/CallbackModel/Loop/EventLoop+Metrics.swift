@@ -37,6 +37,8 @@ extension EventLoop {
         case offloaded
         /// Tasks of the main actor, or tasks and actors on the loop's executor, as many as run in one go.
         case tasks
+        /// What a group calls on its first loop, besides what a listener calls.
+        case group
     }
 
     /// How long one callback has run.

@@ -1,0 +1,165 @@
+import CallbackServer
+import Glibc
+import Synchronization
+import TestSupport
+import Testing
+
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
+struct `The end of a group` {
+    @Test(arguments: Engine.allCases, EventLoop.Group.Distribution.allCases)
+    func `drains all loops under load with one report, and loses nothing`(
+        engine: Engine, distribution: EventLoop.Group.Distribution
+    ) throws {
+        for _ in 0..<size("CALLBACKSERVER_GROUP_ROUNDS", orElse: 2) {
+            let stage = try GroupStage(engine, count: 2, distribution)
+            let port = stage.port
+            let threads = (0..<4).map { seed in
+                onThread {
+                    var whole = 0
+                    // Until nobody listens any more.
+                    while let client = try? PlainClient(port: port) {
+                        // Reset by the kernel in the backlog of a socket that closes: never accepted.
+                        guard (try? client.receiveLine()) != nil else { break }
+                        try client.echoExactly(100_000, seed: UInt64(seed + 1))
+                        whole += 1
+                    }
+                    return whole
+                }
+            }
+            let tally = stage.tally
+            try stage.group.loop.run(until: { tally.served.load(ordering: .relaxed) >= 12 })
+            var report: DrainReport?
+            stage.listener.drain(within: .seconds(20)) { report = $0 }
+            try stage.group.run()
+            let whole = try threads.reduce(0) { try $0 + $1.value() }
+            #expect(report?.forced == 0 && report?.unanswered == 0 && report?.broken == 0, "\(report!)")
+            #expect(whole == tally.served.load(ordering: .relaxed))
+            #expect(stage.listener.connectionCount == 0)
+            #expect(throws: PeerError.self) { try PlainClient(port: port) }
+        }
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `ends what has not finished at the deadline, and does not wait for a loop that hangs`(
+        engine: Engine
+    ) throws {
+        let stage = try GroupStage(engine, count: 2)
+        let clients = try stage.connect(4)
+        let mayGoOn = Flag()
+        stage.group.members[1].execute { _ in mayGoOn.wait() }
+        var report: DrainReport?
+        let began = ContinuousClock.now
+        stage.listener.drain(within: .milliseconds(50)) { report = $0 }
+        try stage.group.loop.run(until: { report != nil })
+        #expect(ContinuousClock.now - began < .seconds(5))
+        #expect(report?.forced == 2 && report?.unanswered == 2)
+        mayGoOn.set()
+        try stage.group.run()
+        withExtendedLifetime(clients) {}
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `stops every loop, also if it was never run, and keeps no socket`(engine: Engine) throws {
+        var port: UInt16 = 0
+        do {
+            let stage = try GroupStage(engine, count: 2, .shared)
+            port = stage.port
+            let clients = try stage.connect(4)
+            stage.group.loop.schedule(after: .zero) { _ in stage.group.stop() }
+            try stage.group.run()
+            withExtendedLifetime(clients) {}
+        }
+        #expect(throws: PeerError.self) { try PlainClient(port: port) }
+        _ = try EventLoop.Group(engine: engine, count: 2)
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `collects the answers of its loops, without those that have ended`(engine: Engine) throws {
+        var options = EventLoop.Options()
+        options.collectsMetrics = true
+        let group = try EventLoop.Group(engine: engine, count: 3, options: options)
+        var ended = false
+        group.onLoopEnd = { _, _, _ in ended = true }
+        group.members[1].execute { $0.stop() }
+        try group.loop.run(until: { ended })
+        var indices: [Int?] = []
+        var metrics: [EventLoop.Metrics?] = []
+        group.collect({ $0.indexInGroup ?? -1 }, then: { indices = $0 })
+        group.metrics {
+            metrics = $0
+            // Slower than any other callback of this loop.
+            let end = ContinuousClock.now + .milliseconds(50)
+            while ContinuousClock.now < end {}
+        }
+        #expect(indices.isEmpty, "no callback inside a call")
+        try group.run()
+        #expect(indices == [0, nil, 2])
+        #expect(metrics.count == 3 && metrics[1] == nil && (metrics[0]?.callbacks ?? 0) > 0)
+        #expect(group.loop.metrics.longestCallback?.kind == .group)
+    }
+}
+
+/// Loops that end at a moment of a seed's choice while clients come from eight threads.
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
+struct `Loops of a group that end under load` {
+    @Test(.heavy, arguments: Engine.allCases, EventLoop.Group.Distribution.allCases)
+    func `leave the rest to serve, and every client is served or reset`(
+        engine: Engine, distribution: EventLoop.Group.Distribution
+    ) throws {
+        var random = SplitMix64(seed: 11)
+        for _ in 0..<size("CALLBACKSERVER_GROUP_ROUNDS", orElse: 3) {
+            let stage = try GroupStage(engine, count: 4, distribution)
+            let (port, tally) = (stage.port, stage.tally)
+            let threads = (0..<8).map { _ in
+                onThread {
+                    for _ in 0..<25 {
+                        guard let client = try? PlainClient(port: port) else { return }
+                        // An end before the first line is a reset, never a clean end.
+                        do { _ = try client.receiveLine() } catch { continue }
+                        try? client.echoExactly(1_000)
+                    }
+                }
+            }
+            var left = [0, 1, 2, 3].shuffled(using: &random)
+            let moment = Int.random(in: 0..<60, using: &random)
+            try stage.group.loop.run(until: { tally.served.load(ordering: .relaxed) >= moment })
+            for _ in 0..<3 { stage.group.members[left.removeLast()].execute { $0.stop() } }
+            try stage.group.loop.run(until: { threads.allSatisfy(\.isFinished) })
+            for thread in threads { try thread.value() }
+            try stage.group.loop.run(until: { stage.listener.connectionCount == 0 })
+            #expect(tally.misplaced.load(ordering: .relaxed) == 0)
+            try stage.end()
+        }
+    }
+
+    /// Descriptors and threads are the process's.
+    @Test(arguments: Engine.allCases)
+    func `leave no descriptor and no thread behind`(engine: Engine) async {
+        await #expect(processExitsWith: .success) { [engine] in
+            var descriptors: Set<String> = []
+            var random = SplitMix64(seed: 5)
+            for round in 0..<20 {
+                for distribution in EventLoop.Group.Distribution.allCases {
+                    var stage: GroupStage? = try GroupStage(engine, count: 3, distribution)
+                    let (port, tally) = (try #require(stage?.port), try #require(stage?.tally))
+                    let threads = (0..<4).map { _ in
+                        onThread {
+                            for _ in 0..<5 { _ = try? groupClient(port).client.echoExactly(10) }
+                        }
+                    }
+                    let moment = Int.random(in: 0..<15, using: &random)
+                    try stage?.group.loop.run(until: { tally.served.load(ordering: .relaxed) >= moment })
+                    stage?.group.members[Int.random(in: 0..<3, using: &random)].execute { $0.stop() }
+                    // In the middle: clients may be on their way.
+                    stage = nil
+                    for thread in threads { try thread.value() }
+                }
+                waitUntil("end of the threads") {
+                    (try? threadNames().contains { $0.hasPrefix("loop ") }) == false
+                }
+                let now = Set(try openDescriptors().values)
+                if round == 0 { descriptors = now } else { #expect(now.subtracting(descriptors) == []) }
+            }
+        }
+    }
+}
