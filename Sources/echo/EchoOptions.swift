@@ -15,6 +15,10 @@ struct EchoOptions: ParsableArguments {
     @Option(help: "What waits for events: \(Engine.allCases.map(\.rawValue).joined(separator: ", ")).")
     var engine = Engine.libuv
 
+    @Option(
+        help: ArgumentHelp("Serve on so many loops, each on its own thread; 0 is one for each core.", valueName: "n"))
+    var loops: Int?
+
     @Option(help: ArgumentHelp("At most so many clients at a time; the rest wait.", valueName: "n"))
     var maxConnections: Int?
 
@@ -39,12 +43,16 @@ struct EchoOptions: ParsableArguments {
         return listener
     }
 
+    /// How many loops make a group; `nil` for one loop without a group.
+    var loopCount: Int? { loops.map { $0 == 0 ? EventLoop.Group.coreCount : $0 } }
+
     func validate() throws {
         try require((0...65_535).contains(port), "--port \(port) is not between 0 and 65535")
         try require(!host.isEmpty, "--host is empty")
         try require(unix?.isEmpty != true, "--unix is empty")
         try require((1...Int(Int32.max)).contains(backlog), "--backlog \(backlog) is not between 1 and \(Int32.max)")
         try require((0...86_400).contains(drain), "--drain \(drain) is not between 0 and 86400 seconds")
+        if let loops { try require((0...1_024).contains(loops), "--loops \(loops) is not between 0 and 1024") }
         if let maxConnections {
             try require(maxConnections >= 1, "--max-connections \(maxConnections) is less than 1")
         }

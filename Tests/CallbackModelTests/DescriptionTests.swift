@@ -12,6 +12,11 @@ import Testing
         }
         return report
     }()
+    private static let unanswered: DrainReport = {
+        var report = DrainReport()
+        report.unanswered = 2
+        return report
+    }()
     private static let slow = EventLoop.CallbackTime(kind: .data, duration: .milliseconds(12))
 
     /// As `print` shows it, and as it stands in an array or an optional, where Swift would add the module's name.
@@ -22,6 +27,15 @@ import Testing
             (TimeoutKind.write, "write"), (WriteStatus.saturated, "saturated"),
             (WriteResult.failed(.timedOut(.close)), "failed(timedOut(close))"), (WriteResult.sent, "sent"),
             (drained, "3 finished, 1 forced, 0 broken (1 drainDeadline, 1 localClose, 2 peerClosed)"),
+            (
+                EventLoop.Group.Hang(loop: 2, duration: .seconds(5), isOver: false),
+                "loop 2 has not answered for 5.0 seconds"
+            ),
+            (
+                EventLoop.Group.Hang(loop: 2, duration: .seconds(7), isOver: true),
+                "loop 2 answers again, after 7.0 seconds"
+            ),
+            (unanswered, "0 finished, 0 forced, 0 broken, 2 unanswered"),
             (DrainReport(), "0 finished, 0 forced, 0 broken"), (slow, "data: 0.012 seconds"),
             (Listener.Shed(count: 12, cause: .maxConnections), "12 turned away: maxConnections"),
             (EventLoop.Signal.terminate, "SIGTERM"), (EventLoop.Signal(rawValue: 40), "signal 40"),

@@ -60,11 +60,11 @@ private func malformed(_ path: String) -> PeerError {
     PeerError(call: "read", cause: .unexpected("unknown text"), waitedFor: "the fields of \(path)")
 }
 
-/// The names of the threads of this process (pthread_setname_np(3)).
-public func threadNames() throws -> [String] {
-    let (numbers, _) = try entries(ofDirectory: "/proc/self/task")
+/// The names of the threads of a process (pthread_setname_np(3)).
+public func threadNames(of pid: pid_t = getpid()) throws -> [String] {
+    let (numbers, _) = try entries(ofDirectory: "/proc/\(pid)/task")
     return numbers.compactMap { Int32($0) }.compactMap { number in
         // One that has ended meanwhile has no file.
-        (try? contents(ofFile: "/proc/self/task/\(number)/comm"))?.split(separator: "\n").first.map(String.init)
+        (try? contents(ofFile: "/proc/\(pid)/task/\(number)/comm"))?.split(separator: "\n").first.map(String.init)
     }
 }

@@ -43,11 +43,12 @@ extension WriteResult: CustomStringConvertible {
 }
 
 extension DrainReport: CustomStringConvertible {
-    /// `3 finished, 1 forced, 0 broken (1 drainDeadline, 3 peerClosed)`.
+    /// `3 finished, 1 forced, 0 broken (1 drainDeadline, 3 peerClosed)`, and `, 2 unanswered` if there are any.
     public var description: String {
         let counts = reasons.map { "\($0.value) \($0.key)" }.sorted()
         let causes = counts.isEmpty ? "" : " (\(counts.joined(separator: ", ")))"
-        return "\(finished) finished, \(forced) forced, \(broken) broken\(causes)"
+        let rest = unanswered == 0 ? "" : ", \(unanswered) unanswered"
+        return "\(finished) finished, \(forced) forced, \(broken) broken\(causes)\(rest)"
     }
 }
 
@@ -70,6 +71,14 @@ extension Listener.Shed.Cause: CustomStringConvertible {
 extension EventLoop.CallbackKind: CustomStringConvertible {
     /// `data`, `timer`, …
     public var description: String { rawValue }
+}
+
+extension EventLoop.Group.Hang: CustomStringConvertible {
+    /// `loop 2 has not answered for 5.0 seconds`; once it is over, `loop 2 answers again, after 7.5 seconds`.
+    public var description: String {
+        isOver
+            ? "loop \(loop) answers again, after \(duration)" : "loop \(loop) has not answered for \(duration)"
+    }
 }
 
 extension EventLoop.CallbackTime: CustomStringConvertible {
