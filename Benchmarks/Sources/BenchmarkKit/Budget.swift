@@ -41,6 +41,7 @@ package struct Budget: Sendable {
             [
                 Budget(workload, "cpu", "libuv", .atMostTimes(1.03, of: "c-libuv")),
                 Budget(workload, "cpu", "libuv", .atMostTimes(1.05, of: "c-epoll")),
+                Budget(workload, "cpu", "group-2", .atMostTimes(1.05, of: "group-1")),
             ]
         } + ["bulk-64k", "bulk-1m"].map { Budget($0, "rate", "libuv", .atLeastTimes(0.97, of: "c-libuv")) }
         + [

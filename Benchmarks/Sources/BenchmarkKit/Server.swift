@@ -85,7 +85,18 @@ package struct Programs: Sendable {
                 id: "libuv-64k", title: "libuv engine, reading 64 KiB", isPeer: false,
                 command: { [program, "--read-buffer", "65536", "--mode", $0.rawValue] },
                 workloads: ["bulk-64k", "bulk-1m"])
-        ]
+        ] + groups
+    }
+
+    /// On the one core that every server has: what more loops cost when nothing is gained by them.
+    private var groups: [Server] {
+        let program = built + "/echo-callbackserver"
+        return [1, 2].map { count in
+            Server(
+                id: "group-\(count)", title: "libuv engine, a group of \(count)", isPeer: false,
+                command: { $0 == .echo ? [program, "--loops", "\(count)"] : nil },
+                workloads: ["echo-64-50", "echo-64-500"])
+        }
     }
 
     private var peers: [Server] {

@@ -5,6 +5,7 @@ import Glibc
 /// they do is the price of the API.
 ///
 ///     echo-callbackserver [--engine NAME] [--mode echo | lines | fan-out] [--read-buffer BYTES] [--list-engines]
+///     echo-callbackserver [--engine NAME] --loops N
 ///
 /// On 127.0.0.1, on a free port. SIGTERM ends it with status 0.
 @main
@@ -13,6 +14,7 @@ struct EchoCallbackServer {
         var engine = Engine.libuv
         var mode = Mode.echo
         var options = EventLoop.Options()
+        var loops: Int?
         var arguments = CommandLine.arguments.dropFirst()
         while let argument = arguments.popFirst() {
             if argument == "--list-engines" {
@@ -26,12 +28,18 @@ struct EchoCallbackServer {
                 mode = named
             } else if argument == "--read-buffer", let size = Int(value) {
                 options.readBufferSize = size
+            } else if argument == "--loops", let count = Int(value) {
+                loops = count
             } else {
                 print("usage: echo-callbackserver [--engine NAME] [--mode MODE] [--read-buffer BYTES] [--list-engines]")
                 exit(64)
             }
         }
-        try serve(mode, on: engine, options)
+        if let loops {
+            try serve(on: EventLoop.Group(engine: engine, count: loops, options: options))
+        } else {
+            try serve(mode, on: engine, options)
+        }
     }
 
     enum Mode: String {
@@ -53,10 +61,21 @@ struct EchoCallbackServer {
             }
         }
         try loop.onSignal(.terminate) { _ in loop.stop() }
-        print("Listening on port \(listener.localAddress.port ?? 0)")
+        announce(listener.localAddress)
+        try loop.run()
+    }
+
+    static func serve(on group: EventLoop.Group) throws(IOError) {
+        let listener = try group.listen(on: .ipv4("127.0.0.1", port: 0)) { _ in { echo($0) } }
+        try group.loop.onSignal(.terminate) { _ in group.stop() }
+        announce(listener.localAddress)
+        try group.run()
+    }
+
+    static func announce(_ address: SocketAddress) {
+        print("Listening on port \(address.port ?? 0)")
         // Into a pipe or a file the line would stay in the buffer.
         fflush(nil)
-        try loop.run()
     }
 
     static func echo(_ connection: Connection) {
