@@ -33,6 +33,33 @@ struct `Main-actor tasks` {
         #expect(try play("many", engine) == ["ended 100000"])
     }
 
+    /// `CALLBACKSERVER_TASKS=1000000` is the full size, and tells figures.
+    @Test(.heavy, arguments: Engine.allCases)
+    func `are not lost beside messages, which are answered meanwhile`(engine: Engine) throws {
+        let count = size("CALLBACKSERVER_TASKS", orElse: 50_000)
+        let child = try start("MainQueue", engine, "beside", "\(count)")
+        let client = try PlainClient(port: try port(of: child))
+        func roundTrip(_ byte: Character) throws -> Duration {
+            let message = [UInt8](repeating: byte.asciiValue ?? 0, count: 64)
+            let start = ContinuousClock.now
+            try client.send(message)
+            #expect(try client.receive(exactly: 64) == message)
+            return .now - start
+        }
+        let alone = try (0..<2_000).map { _ in try roundTrip("m") }.sorted()
+        var beside = [try roundTrip("T")]
+        while !child.standardOutputText.contains("ended") { beside.append(try roundTrip("m")) }
+        #expect(child.standardOutputText.contains("ended \(count)\n"))
+        client.close()
+        #expect(try child.waitForExit() == .exited(0))
+        guard count > 50_000 else { return }
+        beside.sort()
+        print(
+            "\(count) tasks, \(engine): a message takes \(alone[1_000]) (p99 \(alone[1_980])) alone,",
+            "\(beside[beside.count / 2]) (p99 \(beside[beside.count * 99 / 100])) beside them, \(beside.count) messages"
+        )
+    }
+
     @Test(arguments: Engine.allCases)
     func `do not starve the loop, nor does it starve them`(engine: Engine) throws {
         #expect(try play("fair", engine) == ["ticks 50, tasks for a turn: one"])

@@ -10,6 +10,12 @@ var notes: [String] = []
 
 func note(_ text: String) { notes.append(text) }
 
+/// At once, also into a pipe.
+func tell(_ line: String) {
+    print(line)
+    fflush(nil)
+}
+
 func makeLoop() throws -> EventLoop {
     var options = EventLoop.Options()
     options.collectsMetrics = true
@@ -207,8 +213,35 @@ func batch() throws {
         }
         connection.onClose = { connection, _ in connection.listener?.close() }
     }
-    print("Listening on port \(listener.localAddress.port ?? 0)")
-    fflush(nil)
+    tell("Listening on port \(listener.localAddress.port ?? 0)")
+    try loop.run()
+}
+
+/// An echo server. From the first `T` that it receives on, it begins 200 tasks a millisecond, each of which waits once.
+func beside() throws {
+    let loop = try makeLoop()
+    let wanted = Int(CommandLine.arguments[3]) ?? 0
+    var (begun, ended) = (0, 0)
+    func begin(_ timer: EventLoop.Timer) {
+        for _ in 0..<min(200, wanted - begun) {
+            begun += 1
+            Task {
+                await Task.yield()
+                ended += 1
+                if ended == wanted { tell("ended \(ended)") }
+            }
+        }
+        if begun == wanted { timer.cancel() }
+    }
+    let listener = try loop.listen(on: .ipv4("127.0.0.1", port: 0)) { connection in
+        connection.onData = { connection, bytes in
+            connection.write(bytes)
+            guard bytes[0] == UInt8(ascii: "T"), begun == 0 else { return }
+            loop.schedule(after: .zero, repeating: .milliseconds(1)) { begin($0) }
+        }
+        connection.onClose = { connection, _ in connection.listener?.close() }
+    }
+    tell("Listening on port \(listener.localAddress.port ?? 0)")
     try loop.run()
 }
 
@@ -223,6 +256,7 @@ do {
     case "forked": try forked()
     case "turns": try turns()
     case "batch": try batch()
+    case "beside": try beside()
     case let other: print("no scenario \(other)")
     }
     for note in notes { print(note) }
