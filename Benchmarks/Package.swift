@@ -38,6 +38,11 @@ let package = Package(
             name: "framing", dependencies: [.product(name: "CallbackServer", package: "CallbackServer")],
             swiftSettings: [.strictMemorySafety(), .treatAllWarnings(as: .error)]),
         .executableTarget(
+            name: "crossing", dependencies: [.product(name: "CallbackServer", package: "CallbackServer")],
+            swiftSettings: [.strictMemorySafety(), .treatAllWarnings(as: .error)]),
+        .executableTarget(
+            name: "crossing-libuv-c", cSettings: strictC, linkerSettings: [.linkedLibrary("uv")]),
+        .executableTarget(
             name: "endurance",
             dependencies: [
                 .product(name: "CallbackServer", package: "CallbackServer"),
