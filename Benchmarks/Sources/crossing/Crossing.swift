@@ -62,7 +62,7 @@ struct Crossing {
             guard status == 0 else { fatalError("pthread_create: \(status)") }
         }
 
-        func join() { unsafe pthread_join(thread, nil) }
+        func join() { pthread_join(thread, nil) }
 
         private final class Body {
             let run: @Sendable () -> Void
