@@ -16,7 +16,7 @@ struct EchoOptions: ParsableArguments {
     var engine = Engine.libuv
 
     @Option(
-        help: ArgumentHelp("Serve on so many loops, each on its own thread; 0 is one for each core.", valueName: "n"))
+        help: ArgumentHelp("Serve on N loops, each on its own thread; 0 means one for each core.", valueName: "n"))
     var loops: Int?
 
     @Option(help: ArgumentHelp("At most so many clients at a time; the rest wait.", valueName: "n"))

@@ -11,6 +11,13 @@ extension Participant {
     }
 
     static let engines = Engine.allCases.map { Participant($0) }
+
+    /// The engines, with a task in each callback.
+    static let enginesWithTasks = engines.map { engine in
+        var participant = Participant("\(engine.name) with tasks", makeLoop: engine.makeLoop)
+        participant.beginsTasks = true
+        return participant
+    }
 }
 
 @Suite(.timeLimit(.minutes(10)), .onOwnThread)
@@ -23,6 +30,13 @@ struct `Every scenario on every engine` {
         let report = Parity.run(scenario, on: Participant.engines)
         #expect(report.isEqual, "\(report.divergences) \(scenario.source)")
         #expect(report.outcomes.count == Engine.allCases.count)
+    }
+
+    @Test(arguments: Scenario.all.map(\.name).filter { !signalling.contains($0) })
+    func `comes to the same with a task in each callback`(name: String) throws {
+        let scenario = try #require(Scenario.all.first { $0.name == name })
+        let report = Parity.run(scenario, on: Participant.enginesWithTasks)
+        #expect(report.isEqual, "\(report.divergences) \(scenario.source)")
     }
 
     /// One at a time: libuv and the reference engines take a signal's handler from each other.

@@ -137,6 +137,7 @@ extension Connection {
         cutPipes(reason, isCutSource: isCutSource)
         let listener = self.listener
         release()
+        listener?.connectionLeft()
         listener?.drainedIfDone()
     }
 

@@ -12,6 +12,7 @@ extension EventLoop {
         to address: SocketAddress, options: ConnectOptions = .init()
     ) throws(IOError) -> Connection {
         core.assertThread("EventLoop.connect")
+        try core.requireOpen("EventLoop.connect")
         try address.requireName(for: "connect")
         try options.validate()
         let driver = try core.driver.makeStream(
@@ -73,6 +74,7 @@ extension EventLoop {
         connected descriptor: Int32, options: Connection.Options = .init()
     ) throws(IOError) -> Connection {
         core.assertThread("EventLoop.adopt")
+        try core.requireOpen("EventLoop.adopt")
         try options.validate()
         try core.refuseOwned(descriptor)
         let (driver, address) = try core.driver.adoptStream(descriptor, options: options)

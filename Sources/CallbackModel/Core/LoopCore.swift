@@ -53,6 +53,8 @@ internal import Glibc
     private var state = State.resting
     var isRunning: Bool { state == .running || state == .stopping }
     var isShutDown: Bool { state == .shutDown }
+    /// Whether its run is about to end, or it has ended for good.
+    var isStopping: Bool { state == .stopping || state == .shutDown }
     /// False while tasks of the main actor have their turn before it runs, or after.
     private var isDriverRunning = false
     /// Of use while it runs; then the thread of the run before, or 0.
@@ -170,6 +172,11 @@ internal import Glibc
 
     var isInOwnProcess: Bool { getpid() == process }
 
+    /// Throws ECANCELED on a loop of a group that has ended, which a callback may hold.
+    func requireOpen(_ call: String) throws(IOError) {
+        if isShutDown { throw .invalid(call, "the loop has ended", errno: ECANCELED) }
+    }
+
     /// The loop, for one of its objects.
     func requireLoop(_ property: StaticString) -> EventLoop {
         guard let loop else { trap("\(property): the loop has been let go") }
@@ -194,6 +201,11 @@ internal import Glibc
         flushBatch()
         // Not `isTimed`, which the callback may have set.
         if start != 0 { noteCallback(kind, since: start) }
+    }
+
+    /// Runs user code as `perform` does, or as a part of the callback that runs already.
+    func performOnce(_ kind: EventLoop.CallbackKind, _ callback: () -> Void) {
+        if isInCallback { callback() } else { perform(kind, callback) }
     }
 
     /// Runs `body`, and sends what it wrote as after a callback.

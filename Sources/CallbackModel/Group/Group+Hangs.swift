@@ -22,12 +22,12 @@ extension EventLoop.Group {
     public func onHang(longerThan threshold: Duration, _ body: @escaping (Hang) -> Void) {
         require(threshold >= .milliseconds(4), "onHang: the threshold \(threshold) is less than 4 milliseconds")
         loop.core.assertThread("EventLoop.Group.onHang")
-        watch?.timer?.cancel()
+        watch?.end()
         let watch = HangWatch(threshold: threshold, count: members.count, body: body)
         watch.timer = EventLoop.Timer(core: loop.core, interval: threshold / 4, isInternal: true) {
             [weak self] _ in
             guard let self else { return }
-            for hang in watch.look(at: members) { loop.core.perform(.group) { watch.body(hang) } }
+            for hang in watch.look(at: members) { loop.core.performOnce(.group) { watch.body(hang) } }
         }
         watch.timer?.unref()
         watch.timer?.reschedule(after: .zero)
@@ -47,12 +47,24 @@ final class HangWatch {
         var asked: UInt64 = 0
         var since = ContinuousClock.now
         var isTold = false
+        let answer = Answer()
+    }
+
+    /// The number of the question that a loop has answered last.
+    private final class Answer: Sendable {
+        let number = Atomic<UInt64>(0)
     }
 
     init(threshold: Duration, count: Int, body: @escaping (EventLoop.Group.Hang) -> Void) {
         self.threshold = threshold
         self.body = body
-        states = Array(repeating: State(), count: count)
+        states = (0..<count).map { _ in State() }
+    }
+
+    func end() {
+        timer?.cancel()
+        // It holds this.
+        timer = nil
     }
 
     func isHanging(_ index: Int) -> Bool { states[index].isTold }
@@ -68,10 +80,12 @@ final class HangWatch {
         let now = ContinuousClock.now
         let duration = now - state.since
         let hasEnded = member.hasEnded.load(ordering: .relaxed)
-        if hasEnded || member.answered.load(ordering: .relaxed) == state.asked {
-            states[index] = State(asked: state.asked + 1, since: now)
-            let question = states[index].asked
-            member.door.execute { _ in member.answered.store(question, ordering: .relaxed) }
+        if hasEnded || state.answer.number.load(ordering: .relaxed) == state.asked {
+            let (question, answer) = (state.asked + 1, state.answer)
+            states[index].asked = question
+            states[index].since = now
+            states[index].isTold = false
+            member.door.execute { _ in answer.number.store(question, ordering: .relaxed) }
             return state.isTold ? EventLoop.Group.Hang(loop: index, duration: duration, isOver: true) : nil
         }
         guard duration >= threshold, !state.isTold else { return nil }

@@ -1,6 +1,6 @@
 extension EventLoop.Group {
     /// Which loop of a group gets a client.
-    public enum Distribution: Hashable, Sendable, CaseIterable {
+    public enum Distribution: String, Hashable, Sendable, CaseIterable {
         /// The loop that has the fewest connections. The first loop accepts and hands over, so a client costs a wake-up
         /// of the loop that serves it. For connections that last.
         case evenly
@@ -19,9 +19,9 @@ extension EventLoop.Group {
     /// for each client there, as the last argument of ``EventLoop/listen(on:options:onConnection:)`` is. What it makes
     /// never leaves its loop and needs no lock.
     ///
-    /// Returns when all loops listen. That takes as long as the callbacks take that they are in. Throws what `listen`
-    /// on one loop throws, EINVAL for ``Distribution/byKernel`` with a Unix socket, and ETIMEDOUT when a loop has not
-    /// answered for five seconds. Then no loop listens.
+    /// Returns when all loops listen: it waits for the callback that each loop is in. Throws what `listen` on one loop
+    /// throws, EINVAL for ``Distribution/byKernel`` with a Unix socket, ETIMEDOUT when a loop has not answered for five
+    /// seconds, and ECANCELED when no loop is left. Then no loop listens.
     ///
     /// ``Listener/Options/maxConnections`` is for all loops together.
     public func listen(

@@ -9,6 +9,7 @@ extension EventLoop {
     ///
     /// ``loop`` is one more, the first loop. It runs in ``run()``, on the thread that has made the group. It serves no
     /// client: it accepts, if clients are spread evenly, and all callbacks of the group run there. Watch signals there.
+    /// A callback of the first loop that captures the group keeps it for ever: write `[weak group]` there.
     ///
     /// The other loops run from the start, until ``stop()`` or until the group is let go. Then they close what they
     /// still hold, as any loop does that is let go. A group waits for that at most two seconds: a callback that does
@@ -24,7 +25,7 @@ extension EventLoop {
         /// one has ended, the listeners of the group close. Runs on the first loop.
         public var onLoopEnd: ((Group, Int, IOError?) -> Void)?
 
-        /// How long letting go of a group waits for its loops: as long as a loop waits for its tasks, and once more.
+        /// How long letting go of a group waits for its loops: twice as long as a loop waits for its tasks.
         static let patience = Duration.seconds(2)
         /// How long a call that needs the answer of every loop waits for it.
         static let answerLimit = Duration.seconds(5)
@@ -32,8 +33,8 @@ extension EventLoop {
         let door: LoopBound<GroupDoor>
         private let ended: Answers<Bool>
         private var isStopped = false
-        /// How many loops have ended.
-        private var endedCount = 0
+        /// What holds the first loop for those that are ending.
+        private var ending: [Int: EventLoop.Hold] = [:]
         var listeners: [Int: GroupListener] = [:]
         var listenerCount = 0
         var watch: HangWatch?
@@ -59,7 +60,9 @@ extension EventLoop {
                 do throws(IOError) {
                     let thread = try startThread { [door = self.door, ended] in
                         linux_name_loop_thread(Int32(index))
-                        let error = GroupLoop.live(index: index, start: start, makeLoop: makeLoop)
+                        let error = GroupLoop.live(index: index, start: start, makeLoop: makeLoop) {
+                            door.execute { $0.group?.loopEnds(index) }
+                        }
                         ended.give(true, of: index)
                         door.execute { $0.group?.loopEnded(index, error) }
                     }
@@ -81,6 +84,8 @@ extension EventLoop {
         }
 
         deinit {
+            // A child of fork(2) has none of the loops, and their sockets are the parent's.
+            guard loop.core.isInOwnProcess else { return }
             for listener in listeners.values { listener.abandon() }
             stopLoops()
             _ = ended.wait(atMost: Self.patience)
@@ -103,6 +108,7 @@ extension EventLoop {
         /// Ends every loop at the end of its turn, and ``run()`` with them. A group that was stopped serves no more.
         public func stop() {
             loop.core.assertThread("EventLoop.Group.stop")
+            for listener in listeners.values { listener.close() }
             stopLoops()
             loop.stop()
         }
@@ -114,10 +120,13 @@ extension EventLoop {
 
         /// Calls `ask` on every loop, and then `body` on the first one, once, with the answers in the order of the
         /// loops: `nil` for a loop that has ended, or has not answered within `limit`.
+        ///
+        /// - Precondition: `limit` is not negative.
         public func collect<Answer: Sendable>(
             within limit: Duration = .seconds(1), _ ask: @escaping @Sendable (EventLoop) -> Answer,
             then body: @escaping ([Answer?]) -> Void
         ) {
+            require(limit >= .zero, "EventLoop.Group.collect: a limit of \(limit) is negative")
             loop.core.assertThread("EventLoop.Group.collect")
             let collection = Collection(count: members.count, on: loop, body)
             collection.wait(atMost: limit)
@@ -137,13 +146,16 @@ extension EventLoop {
             collect({ $0.metrics }, then: body)
         }
 
+        /// Holds the first loop until `loopEnded`, so that the end of the last loop is told too.
+        private func loopEnds(_ index: Int) { ending[index] = loop.hold() }
+
         private func loopEnded(_ index: Int, _ error: IOError?) {
-            guard !isStopped else { return }
-            endedCount += 1
-            for listener in listeners.values { listener.loopEnded(index) }
-            if let onLoopEnd { loop.core.perform(.group) { onLoopEnd(self, index, error) } }
-            guard endedCount == members.count else { return }
-            for listener in listeners.values { listener.close() }
+            let listeners = Array(listeners.values)
+            // All know of it before user code runs.
+            for listener in listeners { listener.loopEnded(index) }
+            if !isStopped, let onLoopEnd { loop.core.performOnce(.group) { onLoopEnd(self, index, error) } }
+            for listener in listeners { listener.goOn() }
+            ending[index] = nil
         }
     }
 

@@ -3,6 +3,9 @@ extension GroupListener {
     /// ``Listener/drain(within:forcing:_:)`` does on one loop. Then calls `done`, once, on the group's first loop, with
     /// what became of all of them.
     ///
+    /// The connections of a loop that ends meanwhile are not counted. A second drain replaces the deadline and the
+    /// callback of the first, which is not called.
+    ///
     /// A loop that has not answered a second after the limit, since it hangs, is not waited for:
     /// ``DrainReport/unanswered`` counts its connections.
     ///
@@ -13,11 +16,13 @@ extension GroupListener {
         require(limit >= .zero, "a listener cannot drain within \(limit): the time is negative")
         core.assertThread("GroupListener.drain")
         guard !core.isShutDown else { return }
-        let number = (drain?.number ?? 0) + 1
+        drainCount += 1
+        let number = drainCount
         let end = ContinuousClock.now + limit
         drain?.timer?.cancel()
         letGo(of: drain) {
-            drain = Drain(number: number, waiting: Set(members.indices), done: done)
+            drain = Drain(
+                number: number, waiting: Set(members.indices), report: drain?.report ?? DrainReport(), done: done)
         }
         drain?.timer = EventLoop.Timer(core: core, interval: nil, isInternal: true) { [weak self] _ in
             self?.endDrain()
@@ -43,7 +48,9 @@ extension GroupListener {
         let number: Int
         /// The loops that have not reported yet.
         var waiting: Set<Int>
-        var report = DrainReport()
+        /// Whether the loops have been told to drain.
+        var isBegun = false
+        var report: DrainReport
         var timer: EventLoop.Timer?
         let done: (DrainReport) -> Void
     }
@@ -62,24 +69,26 @@ extension GroupListener {
             }
             if !isAsked { drain?.waiting.remove(index) }
         }
+        drain?.isBegun = true
         // No callback runs inside a call.
         if drain?.waiting.isEmpty == true { drain?.timer?.reschedule(after: .zero) }
     }
 
-    /// A loop has drained, or ended.
-    func drained(_ index: Int, _ report: DrainReport, of number: Int?) {
-        guard drain?.number == number, drain?.waiting.remove(index) != nil else { return }
+    /// A loop has drained. What it tells of an earlier drain counts, and is no answer to this one.
+    private func drained(_ index: Int, _ report: DrainReport, of number: Int) {
+        guard drain != nil else { return }
         drain?.report.add(report)
-        if drain?.waiting.isEmpty == true { endDrain() }
+        if drain?.number == number { drain?.waiting.remove(index) }
+        goOn()
     }
 
-    private func endDrain() {
+    func endDrain() {
         guard var drain else { return }
         drain.timer?.cancel()
         drain.report.unanswered = drain.waiting.reduce(0) { $0 + places.count(of: $1) }
         openLoops.subtract(drain.waiting)
         self.drain = nil
-        core.perform(.drained) { drain.done(drain.report) }
+        core.performOnce(.drained) { drain.done(drain.report) }
         goOn()
     }
 }

@@ -8,36 +8,51 @@ extension GroupListener {
     func begin(
         _ options: Listener.Options, _ onLoop: @escaping @Sendable (EventLoop) -> (Connection) -> Void
     ) throws(IOError) {
-        let answers = Answers<IOError?>(count: members.count)
+        let answers = Answers<Joining>(count: members.count)
         for member in members {
-            let index = member.index
-            let socket: PassedSocket?
-            switch distribution {
-            case .evenly: socket = nil
-            case .shared: socket = try duplicate(sockets[0])
-            case .byKernel: socket = try duplicate(sockets[index])
-            }
-            let role = GroupRole(number: number, index: index, places: places, door: door)
+            let socket: PassedSocket? =
+                switch distribution {
+                case .evenly: nil
+                case .shared: try duplicate(sockets[0])
+                case .byKernel: try duplicate(sockets[member.index])
+                }
+            let role = GroupRole(number: number, index: member.index, places: places, door: door, answers)
+            // The closure holds the role: a loop that ends without a call lets go of it, and so has answered.
             let isAsked = member.door.execute { [localAddress] loop in
+                guard role.isWanted else { return }
                 do throws(IOError) {
                     try loop.join(role, socket, localAddress, options, onLoop(loop.loop))
-                    answers.give(nil, of: index)
+                    role.answer(.joined)
                 } catch {
-                    answers.give(error, of: index)
+                    role.answer(.failed(error))
                 }
             }
-            if isAsked { openLoops.insert(index) } else { answers.give(nil, of: index) }
+            if isAsked { openLoops.insert(member.index) }
         }
-        for answer in answers.wait(atMost: EventLoop.Group.answerLimit) {
-            guard let answer else { throw .invalid("listen", "a loop of the group does not answer", errno: ETIMEDOUT) }
-            if let error = answer { throw error }
+        var failure: IOError?
+        for (index, answer) in answers.wait(atMost: EventLoop.Group.answerLimit).enumerated() {
+            if case .joined? = answer { continue }
+            openLoops.remove(index)
+            if case .failed(let error)? = answer { failure = failure ?? error }
+            if answer == nil {
+                failure = .invalid("listen", "loop \(index) of the group does not answer", errno: ETIMEDOUT)
+            }
         }
+        if let failure { throw failure }
+        guard !openLoops.isEmpty else { throw .invalid("listen", "no loop of the group is left", errno: ECANCELED) }
         if distribution == .evenly { accept(from: sockets[0]) }
+        for index in members.indices where !openLoops.contains(index) { takeOver(index) }
     }
 
     private func accept(from socket: Listener) {
         accepting.append(socket)
         if !isPaused { socket.resume() }
+    }
+
+    /// The kernel goes on giving clients to the socket of a loop that serves no more: the first loop hands them over.
+    private func takeOver(_ index: Int) {
+        guard state == .open, distribution == .byKernel, !openLoops.isEmpty else { return }
+        if !accepting.contains(where: { $0 === sockets[index] }) { accept(from: sockets[index]) }
     }
 
     /// A descriptor of its own for the same listening socket.
@@ -59,18 +74,28 @@ extension GroupListener {
         }
     }
 
-    /// A loop of the group has ended, and its connections are closed.
-    func loopEnded(_ index: Int) {
+    /// A loop serves no more, and `goOn` is to follow: it has ended, or its part has closed.
+    func forget(_ index: Int) {
         openLoops.remove(index)
-        if state == .open, distribution == .byKernel, !openLoops.isEmpty { accept(from: sockets[index]) }
-        drained(index, DrainReport(), of: drain?.number)
-        goOn()
+        takeOver(index)
+        if openLoops.isEmpty { closeSockets() }
     }
 
-    /// Nobody can close this part any more.
-    func partClosed(_ index: Int) {
-        openLoops.remove(index)
-        goOn()
+    /// A loop has ended, and its connections are closed.
+    func loopEnded(_ index: Int) {
+        forget(index)
+        drain?.waiting.remove(index)
+    }
+
+    /// What has happened to the part of a loop.
+    func happened(_ event: GroupPart.Event, on index: Int) {
+        switch event {
+        case .shed(let shed): tell(shed)
+        case .failed(let error): tell(error)
+        case .closed:
+            forget(index)
+            goOn()
+        }
     }
 
     // MARK: Clients
@@ -78,7 +103,11 @@ extension GroupListener {
     /// Gives an accepted client to the loop that has the fewest connections. If that one has just ended, the client
     /// comes back.
     func serve(_ client: PassedSocket, _ peer: SocketAddress) {
-        guard let index = nextLoop() else { return places.free() }
+        guard let index = nextLoop() else {
+            places.free()
+            // Before the client is let go, which resets it.
+            return tell(.invalid("accept", "no loop of the group is left to serve \(peer)", errno: ECANCELED))
+        }
         lastLoop = index
         places.occupy(on: index)
         let handOver = HandOver(client, peer, to: index) { [door] client, peer, index in
@@ -91,12 +120,13 @@ extension GroupListener {
     }
 
     private func comeBack(_ client: PassedSocket, _ peer: SocketAddress, from index: Int) {
-        openLoops.remove(index)
         places.vacate(on: index)
+        forget(index)
         serve(client, peer)
+        goOn()
     }
 
-    /// The loop with the fewest connections, in turn if several have as few. One that hangs only if all do.
+    /// The loop with the fewest connections, in turn if several have as few. Skips loops that hang, unless all do.
     private func nextLoop() -> Int? {
         let watch = group?.watch
         let living = openLoops.filter { watch?.isHanging($0) != true }
@@ -115,14 +145,6 @@ extension GroupListener {
         }
         goOn()
     }
-
-    func shed(_ shed: Listener.Shed) {
-        if let onShed { core.perform(.shed) { onShed(self, shed) } }
-    }
-
-    func failed(_ error: IOError) {
-        if let onError { core.perform(.error) { onError(self, error) } }
-    }
 }
 
 /// What the other loops name a group's listener by.
@@ -130,13 +152,39 @@ final class GroupListenerDoor {
     weak var listener: GroupListener?
 }
 
+/// What came of asking a loop to listen.
+enum Joining: Sendable {
+    case joined
+    case failed(IOError)
+    /// It has ended.
+    case gone
+}
+
 /// What a loop needs to know to listen for its group.
-struct GroupRole: Sendable {
+final class GroupRole: Sendable {
     /// The number of the listener in its group, and of the loop.
     let number: Int
     let index: Int
     let places: Places
     let door: LoopBound<GroupListenerDoor>
+    private let answers: Answers<Joining>
+
+    init(
+        number: Int, index: Int, places: Places, door: LoopBound<GroupListenerDoor>, _ answers: Answers<Joining>
+    ) {
+        self.number = number
+        self.index = index
+        self.places = places
+        self.door = door
+        self.answers = answers
+    }
+
+    deinit { answers.give(.gone, of: index) }
+
+    /// Whether the group still waits for the loop to listen.
+    var isWanted: Bool { answers.isWanted }
+
+    func answer(_ answer: Joining) { answers.give(answer, of: index) }
 }
 
 extension GroupLoop {
@@ -149,7 +197,10 @@ extension GroupLoop {
         var options = options
         // Who accepts keeps to the limit.
         if socket == nil { options.maxConnections = nil }
-        let part = GroupPart(places: role.places, index: role.index)
+        let (door, index) = (role.door, role.index)
+        let part = GroupPart(places: role.places, index: index) { event in
+            door.execute { $0.listener?.happened(event, on: index) }
+        }
         let listener = try Listener(core: core, options: options, part: part, onConnection: onConnection) {
             () throws(IOError) in
             guard let socket else { return HandedListener(core: core, address: address) }
@@ -161,10 +212,6 @@ extension GroupLoop {
                 throw error
             }
         }
-        let (door, index) = (role.door, role.index)
-        listener.onShed = { _, shed in door.execute { $0.listener?.shed(shed) } }
-        listener.onError = { _, error in door.execute { $0.listener?.failed(error) } }
-        listener.onClose = { _ in door.execute { $0.listener?.partClosed(index) } }
         listeners[role.number] = listener
     }
 }

@@ -31,7 +31,7 @@ public final class GroupListener {
     /// It accepts from one to hand its clients over: with ``EventLoop/Group/Distribution/evenly``, or when the loop has
     /// ended that the kernel gives its clients to.
     let sockets: [Listener]
-    /// Of these sockets, those that it accepts from.
+    /// The sockets that the first loop accepts from.
     var accepting: [Listener] = []
     var state = State.open
     private var openSocketCount: Int
@@ -42,6 +42,7 @@ public final class GroupListener {
     var lastLoop = -1
     private var hold: EventLoop.Hold?
     var drain: Drain?
+    var drainCount = 0
 
     enum State {
         case open
@@ -62,7 +63,11 @@ public final class GroupListener {
             bound.execute { $0.listener?.placeIsFree() }
         }
         sockets = try Self.makeSockets(group, address, options, distribution) {
-            GroupPart(places: places, index: nil) { door.listener?.serve(PassedSocket($0, isClient: true), $1) }
+            let handOver: (Int32, SocketAddress) -> Void = { descriptor, peer in
+                let client = PassedSocket(descriptor, isClient: true)
+                if let listener = door.listener { listener.serve(client, peer) } else { places.free() }
+            }
+            return GroupPart(places: places, index: nil, handOver: handOver) { event in door.listener?.happened(event) }
         }
         localAddress = sockets[0].localAddress
         openSocketCount = sockets.count
@@ -75,14 +80,9 @@ public final class GroupListener {
         members = group.members
         hold = group.loop.hold()
         door.listener = self
-        for socket in sockets {
-            socket.onShed = { [unowned self] _, shed in self.shed(shed) }
-            socket.onError = { [unowned self] _, error in failed(error) }
-            socket.onClose = { [weak self] _ in self?.socketClosed() }
-        }
     }
 
-    /// Paused: no client is accepted before every loop is ready.
+    /// Paused: the first loop accepts no client before every loop is ready.
     private static func makeSockets(
         _ group: EventLoop.Group, _ address: SocketAddress, _ options: Listener.Options,
         _ distribution: EventLoop.Group.Distribution, _ makePart: () -> GroupPart
@@ -131,10 +131,10 @@ public final class GroupListener {
         onEachLoop { $0.resume() }
     }
 
-    /// Stops listening on every loop. Open connections stay open.
+    /// Stops listening on every loop. Open connections stay open. A loop that hangs listens until it answers.
     public func close() {
         core.assertThread("GroupListener.close")
-        guard state == .open else { return }
+        guard state != .closed else { return }
         closeSockets()
         onEachLoop { $0.close() }
     }
@@ -142,26 +142,40 @@ public final class GroupListener {
     // MARK: The end
 
     func closeSockets() {
-        state = .closing
+        if state == .open { state = .closing }
         for socket in sockets { socket.close() }
     }
 
-    private func socketClosed() {
-        openSocketCount -= 1
-        state = state == .open ? .closing : state
-        goOn()
+    /// What has happened to a socket of the first loop.
+    private func happened(_ event: GroupPart.Event) {
+        switch event {
+        case .shed(let shed): tell(shed)
+        case .failed(let error): tell(error)
+        case .closed:
+            openSocketCount -= 1
+            goOn()
+        }
     }
 
-    /// Ends, if nothing is left to wait for.
+    func tell(_ shed: Listener.Shed) {
+        if let onShed { core.performOnce(.shed) { onShed(self, shed) } }
+    }
+
+    func tell(_ error: IOError) {
+        if let onError { core.performOnce(.error) { onError(self, error) } }
+    }
+
+    /// Tells what is over, and ends if nothing is left to wait for.
     func goOn() {
+        if let drain, drain.isBegun, drain.waiting.isEmpty { endDrain() }
         if state == .closing, openSocketCount == 0, openLoops.isEmpty {
             state = .closed
-            if let onClose { core.perform(.close) { onClose(self) } }
+            if let onClose { core.performOnce(.close) { onClose(self) } }
         }
-        guard state == .closed, drain == nil else { return }
+        guard state == .closed, drain == nil, let hold, hold.isHeld else { return }
         // Not the number alone: a place may be reserved by a loop that finds no client for it.
         guard places.count == 0 else { return places.awaitEnd() }
-        hold?.release()
+        hold.release()
         letGo(of: (onShed, onError, onClose)) {
             onShed = nil
             onError = nil

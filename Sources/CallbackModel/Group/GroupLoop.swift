@@ -7,8 +7,6 @@ extension EventLoop.Group {
         /// Its number, from 0.
         public let index: Int
         let door: LoopBound<GroupLoop>
-        /// The question of the watch for hanging loops that it has answered last.
-        let answered = Atomic<UInt64>(0)
         let hasEnded = Atomic(false)
 
         init(index: Int, door: LoopBound<GroupLoop>) {
@@ -35,20 +33,25 @@ final class GroupLoop {
         self.loop = loop
     }
 
-    /// A thread's whole life: makes the loop, says so in `start`, runs it, and lets go of it. Returns why it has ended,
-    /// unless it was stopped.
+    /// A thread's whole life: makes the loop, says so in `start`, runs it, calls `ending`, and closes what is open.
+    /// Returns why it has ended, unless it was stopped.
     static func live(
         index: Int, start: Answers<Result<EventLoop.Group.Member, IOError>>,
-        makeLoop: () throws(IOError) -> EventLoop
+        makeLoop: () throws(IOError) -> EventLoop, ending: () -> Void
     ) -> IOError? {
         do throws(IOError) {
             let loop = try makeLoop()
+            // Although a callback may hold it: nobody runs it any more.
+            defer { loop.core.shutDown() }
             loop.core.indexInGroup = index
             let hold = loop.hold()
             defer { hold.release() }
             let member = EventLoop.Group.Member(index: index, door: LoopBound(GroupLoop(loop), on: loop))
-            start.give(.success(member), of: index)
-            defer { member.hasEnded.store(true, ordering: .relaxed) }
+            guard start.give(.success(member), of: index) else { return nil }
+            defer {
+                member.hasEnded.store(true, ordering: .relaxed)
+                ending()
+            }
             try loop.run()
             return nil
         } catch {
@@ -60,27 +63,40 @@ final class GroupLoop {
 
 /// What several threads answer, and a way to wait for it.
 final class Answers<Answer: Sendable>: Sendable {
-    private let answers: Mutex<[Answer?]>
+    private struct State {
+        var answers: [Answer?]
+        var isOver = false
+    }
+
+    private let state: Mutex<State>
 
     init(count: Int) {
-        answers = Mutex(Array(repeating: nil, count: count))
+        state = Mutex(State(answers: Array(repeating: nil, count: count)))
     }
 
-    /// The first answer of each counts.
-    func give(_ answer: Answer, of index: Int) {
-        answers.withLock { if $0[index] == nil { $0[index] = answer } }
+    /// The first answer of each counts. Returns false if nobody waits for it any more.
+    @discardableResult
+    func give(_ answer: Answer, of index: Int) -> Bool {
+        state.withLock { state in
+            if state.answers[index] == nil, !state.isOver { state.answers[index] = answer }
+            return !state.isOver
+        }
     }
 
-    /// What has been answered so far.
-    var all: [Answer?] { answers.withLock { $0 } }
+    /// Whether somebody still waits.
+    var isWanted: Bool { state.withLock { !$0.isOver } }
 
-    /// Waits until all have answered, for at most `limit`. Looks once a millisecond: it is called when a group begins
-    /// and when it ends, and not in between.
+    /// Waits until all have answered, for at most `limit`. Later answers do not count. Looks once a millisecond: a group
+    /// waits when it begins, listens and ends, and not in between.
     func wait(atMost limit: Duration) -> [Answer?] {
         let end = ContinuousClock.now + limit
         while true {
-            let all = all
-            if !all.contains(where: { $0 == nil }) || ContinuousClock.now >= end { return all }
+            let isLate = ContinuousClock.now >= end
+            let (answers, isOver) = state.withLock { state in
+                state.isOver = isLate || !state.answers.contains { $0 == nil }
+                return (state.answers, state.isOver)
+            }
+            if isOver { return answers }
             _ = poll(nil, 0, 1)
         }
     }

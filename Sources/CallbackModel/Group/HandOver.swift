@@ -93,7 +93,7 @@ extension Listener {
 
     /// Serves a client that the group's first loop has accepted. Returns false if this listener serves no more.
     func receive(_ handOver: HandOver) -> Bool {
-        guard isOpen, !core.isShutDown else { return false }
+        guard isOpen, !core.isStopping else { return false }
         do throws(IOError) {
             let stream = try core.driver.takeAccepted(
                 handOver.serve(), isUnix: localAddress.family == .unix, options: options.connection)

@@ -27,6 +27,9 @@ final class Places: Sendable {
     var count: Int { taken.load(ordering: .sequentiallyConsistent) }
     var isFull: Bool { count >= limit }
 
+    /// Whether connections alone, without reserved places, are as many as may be.
+    var isFullOfConnections: Bool { perLoop.reduce(0) { $0 + $1.value.load(ordering: .relaxed) } >= limit }
+
     func count(of loop: Int) -> Int { perLoop[loop].value.load(ordering: .relaxed) }
 
     /// Takes a place for a client that is still to be accepted. Returns false if none is free.
@@ -77,13 +80,25 @@ final class GroupPart {
     let index: Int?
     /// Where accepted clients go; `nil` if they stay.
     let handOver: ((Int32, SocketAddress) -> Void)?
+    /// Tells the first loop what becomes of the listener.
+    let tell: (Event) -> Void
     /// Whether a place is reserved for the client that is accepted next.
     private var hasPlace = false
 
-    init(places: Places, index: Int?, handOver: ((Int32, SocketAddress) -> Void)? = nil) {
+    enum Event: Sendable {
+        case shed(Listener.Shed)
+        case failed(IOError)
+        case closed
+    }
+
+    init(
+        places: Places, index: Int?, handOver: ((Int32, SocketAddress) -> Void)? = nil,
+        tell: @escaping (Event) -> Void
+    ) {
         self.places = places
         self.index = index
         self.handOver = handOver
+        self.tell = tell
     }
 
     /// Makes sure of a place for the next client. Returns false if none is free.

@@ -21,8 +21,8 @@ extension Listener {
         guard state.accepts else { return .stop }
         guard let part else { return isFull ? .refuse : .accept }
         if part.reserve() { return .accept }
-        if options.beyondMaxConnections == .refuse { return .refuse }
-        // Other loops of the group have taken the last places.
+        // Other loops of the group have taken the last places, or have them in hand for clients that may not come.
+        if options.beyondMaxConnections == .refuse { return part.places.isFullOfConnections ? .refuse : .stop }
         waitIfFull()
         return .stop
     }
@@ -32,6 +32,13 @@ extension Listener {
         guard isFull, options.beyondMaxConnections == .wait else { return }
         enter(state == .acceptingLast ? .fullWithLast : .full)
         part?.places.awaitPlace()
+    }
+
+    /// The `onClose` of a connection has run.
+    func connectionLeft() {
+        guard let part else { return }
+        part.connectionClosed()
+        placeIsFree()
     }
 
     /// Accepts again if it has waited for a place.
@@ -65,7 +72,9 @@ extension Listener {
     /// What `ListenerDriver.shed` does.
     func shed(_ count: Int, _ cause: Shed.Cause) {
         drain?.lastClients -= count
-        guard count > 0, let onShed else { return }
+        guard count > 0 else { return }
+        part?.tell(.shed(Shed(count: count, cause: cause)))
+        guard let onShed else { return }
         core.perform(.shed) { onShed(self, Shed(count: count, cause: cause)) }
     }
 
@@ -81,14 +90,14 @@ extension Listener {
             if self.state == .backingOff { self.enter(.accepting) }
         }
         retry?.reschedule(after: .milliseconds(delay))
+        part?.tell(.failed(error))
         if let onError { core.perform(.error) { onError(self, error) } }
     }
 
     /// A connection closes; its `onClose` has not run yet.
     func countClose(_ reason: CloseReason, wasReset: Bool) {
         connectionCount -= 1
-        part?.connectionClosed()
-        placeIsFree()
+        if part == nil { placeIsFree() }
         drain?.report.count(reason, wasReset: wasReset)
     }
 }

@@ -35,6 +35,7 @@ extension Listener {
         }
         core.add(self)
         if isOpen { acceptLast() }
+        if state == .acceptingLast || state == .fullWithLast, part?.index != nil { lookForLastClients() }
         // Also if it is empty already: no callback runs inside a call.
         deadline.reschedule(after: isEmpty ? .zero : limit)
     }
@@ -47,6 +48,17 @@ extension Listener {
         /// (sk_acceptq_is_full in include/net/sock.h).
         var lastClients: Int
         let done: (DrainReport) -> Void
+    }
+
+    /// Other loops of a group accept from the same socket, so no client may come to tell this one that none is left.
+    private func lookForLastClients() {
+        let look = EventLoop.Timer(core: core, interval: .milliseconds(10), isInternal: true) { timer in
+            guard self.drain != nil, self.state == .acceptingLast || self.state == .fullWithLast else {
+                return timer.cancel()
+            }
+            self.wakeUpEnded()
+        }
+        look.reschedule(after: .milliseconds(10))
     }
 
     /// Closes, or first accepts the clients that wait.

@@ -105,7 +105,8 @@ public final class Listener {
     public func resume() {
         core.assertThread("Listener.resume")
         guard state == .paused else { return }
-        enter(isFull && options.beyondMaxConnections == .wait ? .full : .accepting)
+        enter(.accepting)
+        waitIfFull()
     }
 
     /// Stops listening. Clients in the backlog are reset by the kernel; open connections stay open.
@@ -150,6 +151,7 @@ public final class Listener {
         core.noteEvent()
         if let onClose { core.perform(.close) { onClose(self) } }
         state = .closed
+        part?.tell(.closed)
         abandonCallbacks()
         letGoIfDone()
     }

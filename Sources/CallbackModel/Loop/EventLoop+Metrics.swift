@@ -66,7 +66,7 @@ extension EventLoop {
     /// The figures so far; zeros unless ``Options/collectsMetrics`` is set.
     public var metrics: Metrics {
         // Callbacks may be measured for the warning alone.
-        guard core.collectsMetrics else {
+        guard core.collectsMetrics, !core.isShutDown else {
             return Metrics(turns: 0, events: 0, callbacks: 0, timeAsleep: .zero, longestCallback: nil)
         }
         let counts = core.counts

@@ -26,7 +26,7 @@ public final class EventLoop {
         // A child of fork(2) shares the kernel's queue of events with its parent: what it took out would be the
         // parent's.
         guard core.isInOwnProcess else { return _ = unsafe Unmanaged.passRetained(core) }
-        core.shutDown()
+        if !core.isShutDown { core.shutDown() }
     }
 
     /// How long ``EventLoop/run(_:)`` runs.
@@ -55,6 +55,7 @@ public final class EventLoop {
     /// Throws EMFILE or ENFILE if the first run of a loop on the first thread finds no descriptor to watch these tasks
     /// with.
     public func run(_ mode: RunMode = .untilIdle) throws(IOError) {
+        try core.requireOpen("EventLoop.run")
         try core.run(mode)
     }
 
@@ -76,7 +77,7 @@ public final class EventLoop {
     /// The monotonic clock in whole milliseconds, as this turn last read it. It is cheap, and the same for callbacks
     /// of one kind in one turn. It stands still while a callback computes.
     public var now: Instant {
-        Instant(milliseconds: core.driver.cachedMilliseconds)
+        Instant(milliseconds: core.isShutDown ? core.milliseconds : core.driver.cachedMilliseconds)
     }
 
     /// Binds `address`, listens, and calls `onConnection` for each client, on the loop.
@@ -88,6 +89,7 @@ public final class EventLoop {
         onConnection: @escaping (Connection) -> Void
     ) throws(IOError) -> Listener {
         core.assertThread("EventLoop.listen")
+        try core.requireOpen("EventLoop.listen")
         try address.requireName(for: "bind")
         return try Listener(core: core, options: options, onConnection: onConnection) { () throws(IOError) in
             try core.driver.makeListener(on: address, options: options)
@@ -104,6 +106,7 @@ public final class EventLoop {
         onConnection: @escaping (Connection) -> Void
     ) throws(IOError) -> Listener {
         core.assertThread("EventLoop.listen")
+        try core.requireOpen("EventLoop.listen")
         return try Listener(core: core, options: options, onConnection: onConnection) { () throws(IOError) in
             try core.refuseOwned(descriptor)
             return try core.driver.adoptListener(descriptor, options: options)
@@ -134,6 +137,7 @@ public final class EventLoop {
     ) throws(IOError) -> LookUp {
         core.assertThread("EventLoop.resolve")
         core.requireOwnProcess("EventLoop.resolve")
+        try core.requireOpen("EventLoop.resolve")
         guard let port = UInt16(exactly: port) else {
             throw .invalid("getaddrinfo", "port \(port) is not between 0 and 65535")
         }

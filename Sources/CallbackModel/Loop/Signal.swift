@@ -40,6 +40,7 @@ extension EventLoop {
                 throw .invalid("sigaction", "signal \(SIGPIPE), SIGPIPE, ends no process that has loops")
             }
             core.assertThread("EventLoop.onSignal")
+            try core.requireOpen("EventLoop.onSignal")
             self.core = core
             self.signal = signal
             self.body = body

@@ -22,7 +22,7 @@ struct LoopRun: Sendable {
         options.collectsMetrics = true
         var observers: [Int: ConnectionObserver] = [:]
         do throws(IOError) {
-            let stage = Stage(scenario, try participant.makeLoop(options), board)
+            let stage = Stage(scenario, try participant.makeLoop(options), board, beginsTasks: participant.beginsTasks)
             defer {
                 stage.tearDown()
                 StageOfThread.set(nil)
@@ -38,6 +38,7 @@ struct LoopRun: Sendable {
         }
         for (number, observer) in observers {
             observer.checkDescriptor("after the loop was let go")
+            observer.checkTasks()
             verdict.seen[number] = observer.seen
         }
         return verdict

@@ -58,8 +58,13 @@ final class ConnectionObserver {
     /// Whether another connection gets what it receives.
     var isPiped = false
     private var socket: UInt64?
+    private let beginsTasks: Bool
+    private var (tasksBegun, tasksEnded) = (0, 0)
 
-    init(_ number: Int, _ overseer: Overseer, _ board: Board, expecting reference: [UInt8]?) {
+    init(
+        _ number: Int, _ overseer: Overseer, _ board: Board, expecting reference: [UInt8]?, beginsTasks: Bool = false
+    ) {
+        self.beginsTasks = beginsTasks
         self.number = number
         self.overseer = overseer
         self.board = board
@@ -108,10 +113,12 @@ final class ConnectionObserver {
         let (onDrain, onTimeout, onClose) = (connection.onDrain, connection.onTimeout, connection.onClose)
         connection.onOpen = { connection in
             self.opened(connection)
+            self.beginTask(of: connection)
             self.callback("onOpen") { onOpen?(connection) }
         }
         connection.onData = { connection, bytes in
             self.received(bytes)
+            self.beginTask(of: connection)
             self.callback("onData") { onData?(connection, bytes) }
         }
         framing?.cut(connection)
@@ -119,6 +126,7 @@ final class ConnectionObserver {
             if self.seen.isEnded { self.report("clause 4: onEnd ran twice") }
             self.checkOpen("onEnd")
             self.seen.isEnded = true
+            self.beginTask(of: connection)
             self.callback("onEnd") { onEnd?(connection) }
         }
         connection.onDrain = { connection in
@@ -127,17 +135,36 @@ final class ConnectionObserver {
             if connection.bufferedByteCount > connection.options.lowWaterMark {
                 self.report("clause 6: onDrain ran with more than the low water mark queued")
             }
+            self.beginTask(of: connection)
             self.callback("onDrain") { onDrain?(connection) }
         }
         connection.onTimeout = { connection, kind in
             self.checkOpen("onTimeout")
             self.seen.timeouts.append(kind)
+            self.beginTask(of: connection)
             return self.callback("onTimeout") { onTimeout?(connection, kind) ?? .close }
         }
         connection.onClose = { connection, reason in
             self.closed(connection, reason)
             self.callback("onClose") { onClose?(connection, reason) }
         }
+    }
+
+    /// A task that waits once: on the loop's thread each time, and inside no callback.
+    private func beginTask(of connection: Connection) {
+        guard beginsTasks else { return }
+        tasksBegun += 1
+        connection.task { [self] in
+            overseer.callback(name("a task")) {}
+            await Task.yield()
+            overseer.callback(name("a task that has waited")) {}
+            tasksEnded += 1
+        }
+    }
+
+    /// After the loop was let go.
+    func checkTasks() {
+        if tasksEnded != tasksBegun { report("clause 17: \(tasksBegun) tasks were begun, \(tasksEnded) have ended") }
     }
 
     private func checkOpen(_ callback: String) {

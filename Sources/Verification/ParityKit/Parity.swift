@@ -9,6 +9,10 @@ public struct Participant: Sendable {
     /// Makes a loop for the calling thread.
     public let makeLoop: @Sendable (EventLoop.Options) throws(IOError) -> EventLoop
 
+    /// Whether each callback of a connection begins a task of it, which waits once. What comes of a scenario may not
+    /// change by it.
+    public var beginsTasks = false
+
     /// A participant that makes its loops with `makeLoop`, which has to hand the options on.
     public init(
         _ name: String, makeLoop: @escaping @Sendable (EventLoop.Options) throws(IOError) -> EventLoop

@@ -29,7 +29,10 @@ public final class Stage {
     private var shed = 0
     private var open = 0
 
-    init(_ scenario: Scenario, _ loop: EventLoop, _ board: Board) {
+    private let beginsTasks: Bool
+
+    init(_ scenario: Scenario, _ loop: EventLoop, _ board: Board, beginsTasks: Bool) {
+        self.beginsTasks = beginsTasks
         self.scenario = scenario
         heldLoop = loop
         self.board = board
@@ -150,7 +153,7 @@ public final class Stage {
         if scenario.expected.indices.contains(number), case .prefix(let payload) = scenario.expected[number].received {
             reference = payload.bytes
         }
-        let observer = ConnectionObserver(number, overseer, board, expecting: reference)
+        let observer = ConnectionObserver(number, overseer, board, expecting: reference, beginsTasks: beginsTasks)
         if observers[number] != nil { overseer.report("connection \(number) came twice") }
         observers[number] = observer
         return observer

@@ -18,6 +18,7 @@ final class GroupStage {
         let address = try address ?? .ipv4("127.0.0.1", port: 0)
         listener = try group.listen(on: address, options: options, distribution: distribution) { [tally] loop in
             let room = GroupRoom(loop, tally)
+            tally.rooms.withLock { $0[loop.indexInGroup ?? -1] = LoopBound(room, on: loop) }
             return { room.serve($0) }
         }
     }
@@ -53,6 +54,8 @@ final class GroupTally: Sendable {
     let served = Atomic(0)
     /// Callbacks on another thread or loop than the connection's.
     let misplaced = Atomic(0)
+    /// By the number of the loop.
+    let rooms = Mutex<[Int: LoopBound<GroupRoom>]>([:])
 }
 
 /// How many of something there are, and were at most.
@@ -73,6 +76,8 @@ final class GroupRoom {
     private unowned let loop: EventLoop
     private let tally: GroupTally
     private var count = 0
+    /// The part of the group's listener that this loop has, once it has a client.
+    private(set) weak var listener: Listener?
 
     init(_ loop: EventLoop, _ tally: GroupTally) {
         self.loop = loop
@@ -83,6 +88,7 @@ final class GroupRoom {
         check(connection)
         tally.served.add(1, ordering: .sequentiallyConsistent)
         count += 1
+        listener = connection.listener
         connection.write("\(loop.indexInGroup ?? -1)\n")
         connection.onData = { [self] connection, bytes in
             check(connection)

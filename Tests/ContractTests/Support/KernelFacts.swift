@@ -74,6 +74,7 @@ extension PlainClient {
 
 /// So that an exit test, which runs in a process of its own, can be handed the engine.
 extension Engine: Codable {}
+extension EventLoop.Group.Distribution: Codable {}
 
 /// What the kernel calls the socket behind a descriptor, `socket:[4711]`. Unlike the descriptor's number, which
 /// another test may get the moment it is free, it stays this socket's.

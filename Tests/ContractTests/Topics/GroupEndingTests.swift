@@ -73,6 +73,84 @@ struct `The end of a group` {
         _ = try EventLoop.Group(engine: engine, count: 2)
     }
 
+    /// Both loops have seen the one client that waits, and only one of them gets it.
+    @Test(arguments: Engine.allCases)
+    func `drains a shared socket although nobody comes any more`(engine: Engine) throws {
+        let stage = try GroupStage(engine, count: 2, .shared)
+        stage.listener.pause()
+        let client = try PlainClient(port: stage.port)
+        var isPaused = false
+        stage.group.collect({ _ in true }, then: { _ in isPaused = true })
+        try stage.group.loop.run(until: { isPaused })
+        var report: DrainReport?
+        let began = ContinuousClock.now
+        stage.listener.drain(within: .seconds(25)) { report = $0 }
+        let peer = onThread {
+            let line = try? client.receiveLine()
+            client.close()
+            return line != nil
+        }
+        try stage.group.loop.run(until: { report != nil })
+        #expect(ContinuousClock.now - began < .seconds(20))
+        #expect(try peer.value() == (report?.finished == 1))
+        try stage.group.run()
+    }
+
+    @Test(arguments: Engine.allCases, EventLoop.Group.Distribution.allCases)
+    func `ends loops that their own callbacks hold`(
+        engine: Engine, distribution: EventLoop.Group.Distribution
+    ) throws {
+        var group: EventLoop.Group? = try EventLoop.Group(engine: engine, count: 2)
+        let listener = try #require(group).listen(
+            on: .ipv4("127.0.0.1", port: 0), distribution: distribution
+        ) { loop in
+            { connection in connection.write("\(loop.indexInGroup ?? -1)\n") }
+        }
+        let port = UInt16(listener.localAddress.port ?? 0)
+        let thread = onThread { try (0..<4).map { _ in try groupClient(port).client } }
+        try group?.loop.run(until: { thread.isFinished })
+        group = nil
+        for client in try thread.value() { _ = try client.receiveUntilOver() }
+        #expect(throws: PeerError.self) { try PlainClient(port: port) }
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `a group that was stopped listens no more, and runs to its end`(engine: Engine) throws {
+        let stage = try GroupStage(engine, count: 2)
+        stage.group.stop()
+        try stage.group.run()
+        let error = #expect(throws: IOError.self) {
+            try stage.group.listen(on: .ipv4("127.0.0.1", port: 0)) { _ in { _ in } }
+        }
+        #expect(error?.name == "ECANCELED")
+        try stage.group.run()
+    }
+
+    /// Whichever call meets the limit, on whichever loop.
+    @Test(arguments: Engine.allCases, EventLoop.Group.Distribution.allCases)
+    func `listens on no loop if one has no descriptor for it`(
+        engine: Engine, distribution: EventLoop.Group.Distribution
+    ) async {
+        await #expect(processExitsWith: .success) { [engine, distribution] in
+            let group = try EventLoop.Group(engine: engine, count: 2)
+            var failures = 0
+            for more in 0..<10 {
+                let free = dup(0)
+                close(free)
+                do {
+                    let listener = try withDescriptorLimit(Int(free) + more) {
+                        try group.listen(on: .ipv4("127.0.0.1", port: 0), distribution: distribution) { _ in { _ in } }
+                    }
+                    listener.close()
+                } catch let error as IOError where error.name == "EMFILE" {
+                    failures += 1
+                }
+                try group.run()
+            }
+            guard failures >= 2, failures < 10 else { throw IOError(call: "\(failures) failures", errno: EINVAL) }
+        }
+    }
+
     @Test(arguments: Engine.allCases)
     func `collects the answers of its loops, without those that have ended`(engine: Engine) throws {
         var options = EventLoop.Options()
@@ -114,8 +192,13 @@ struct `Loops of a group that end under load` {
                 onThread {
                     for _ in 0..<25 {
                         guard let client = try? PlainClient(port: port) else { return }
-                        // An end before the first line is a reset, never a clean end.
-                        do { _ = try client.receiveLine() } catch { continue }
+                        do {
+                            _ = try client.receiveLine()
+                        } catch {
+                            // Served by nobody: never a clean end.
+                            #expect((error as? PeerError)?.errno == ECONNRESET, "\(error)")
+                            continue
+                        }
                         try? client.echoExactly(1_000)
                     }
                 }

@@ -253,6 +253,32 @@ struct `A group of loops` {
         mayGoOn.set()
         try stage.group.loop.run(until: { hangs.contains { $0.loop == 0 && $0.isOver } })
         #expect(hangs.filter { $0.loop == 0 }.map(\.isOver).prefix(2) == [false, true])
+        // Another watch knows nothing of this one's questions.
+        var later: [EventLoop.Group.Hang] = []
+        stage.group.onHang(longerThan: .milliseconds(300)) { later.append($0) }
+        let again = Flag()
+        stage.group.members[1].execute { _ in again.wait() }
+        try stage.group.loop.run(until: { later.contains { $0.loop == 1 } })
+        again.set()
+        try stage.group.loop.run(until: { later.contains { $0.loop == 1 && $0.isOver } })
+        try stage.end()
+    }
+
+    /// The part that one loop has is the user's too.
+    @Test(arguments: Engine.allCases, EventLoop.Group.Distribution.allCases)
+    func `serves on when the part of one loop is closed`(
+        engine: Engine, distribution: EventLoop.Group.Distribution
+    ) throws {
+        let stage = try GroupStage(engine, count: 2, distribution)
+        let first = try #require(try stage.connect(1).first)
+        stage.tally.rooms.withLock { $0[first.loop] }?.execute { $0.listener?.close() }
+        var isClosed = false
+        stage.group.collect({ _ in true }, then: { _ in isClosed = true })
+        try stage.group.loop.run(until: { isClosed })
+        let clients = try stage.connect(20)
+        #expect(clients.allSatisfy { $0.loop != first.loop })
+        first.client.close()
+        for client in clients { client.client.close() }
         try stage.end()
     }
 }
