@@ -86,8 +86,8 @@ final class Answers<Answer: Sendable>: Sendable {
     /// Whether somebody still waits.
     var isWanted: Bool { state.withLock { !$0.isOver } }
 
-    /// Waits until all have answered, for at most `limit`. Later answers do not count. Looks once a millisecond: a group
-    /// waits when it begins, listens and ends, and not in between.
+    /// Waits until all have answered, for at most `limit`. Later answers do not count. Looks once a millisecond: a
+    /// group waits when it begins, listens and ends, and not in between.
     func wait(atMost limit: Duration) -> [Answer?] {
         let end = ContinuousClock.now + limit
         while true {
