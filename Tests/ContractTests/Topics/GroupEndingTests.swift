@@ -185,7 +185,7 @@ struct `Loops of a group that end under load` {
         engine: Engine, distribution: EventLoop.Group.Distribution
     ) throws {
         var random = SplitMix64(seed: 11)
-        for _ in 0..<size("CALLBACKSERVER_GROUP_ROUNDS", orElse: 3) {
+        for _ in 0..<size("CALLBACKSERVER_GROUP_ROUNDS", orElse: 1) {
             let stage = try GroupStage(engine, count: 4, distribution)
             let (port, tally) = (stage.port, stage.tally)
             let threads = (0..<8).map { _ in
@@ -221,7 +221,7 @@ struct `Loops of a group that end under load` {
         await #expect(processExitsWith: .success) { [engine] in
             var descriptors: Set<String> = []
             var random = SplitMix64(seed: 5)
-            for round in 0..<20 {
+            for round in 0..<size("CALLBACKSERVER_GROUP_ROUNDS", orElse: 4) {
                 for distribution in EventLoop.Group.Distribution.allCases {
                     var stage: GroupStage? = try GroupStage(engine, count: 3, distribution)
                     let (port, tally) = (try #require(stage?.port), try #require(stage?.tally))
