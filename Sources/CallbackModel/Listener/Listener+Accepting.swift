@@ -43,7 +43,9 @@ extension Listener {
 
     /// Accepts again if it has waited for a place.
     func placeIsFree() {
-        guard !isFull else { return }
+        guard state == .full || state == .fullWithLast else { return }
+        // Another loop of the group was faster, or has the place in hand for a client that may not come.
+        if isFull { return part?.places.awaitPlace() ?? () }
         if state == .full { enter(.accepting) }
         if state == .fullWithLast { enter(.acceptingLast) }
     }
