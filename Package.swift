@@ -20,6 +20,7 @@ let package = Package(
     name: "CallbackServer",
     products: [
         .library(name: "CallbackServer", targets: ["CallbackServer"]),
+        .library(name: "CallbackAsync", targets: ["CallbackAsync"]),
         .library(name: "ParityKit", targets: ["ParityKit"]),
         .executable(name: "echo", targets: ["echo"]),
         .executable(name: "parity", targets: ["parity"]),
@@ -47,6 +48,7 @@ let package = Package(
         .target(
             name: "CallbackServer", dependencies: ["CallbackModel", "LibuvEngine", "ReadinessEngine"],
             swiftSettings: strict),
+        .target(name: "CallbackAsync", dependencies: ["CallbackModel"], swiftSettings: strict),
         .executableTarget(
             name: "echo",
             dependencies: [
@@ -85,6 +87,10 @@ let package = Package(
         .testTarget(
             name: "ReadinessEngineTests", dependencies: ["ReadinessEngine", "CallbackModel", "CLinux", "TestSupport"],
             swiftSettings: testing),
+        // What tests of several modules share and that knows the library.
+        .target(
+            name: "ServerTestSupport", dependencies: ["CallbackServer"], path: "Tests/ServerTestSupport",
+            swiftSettings: testing),
         // A resolver that the tests control.
         .target(name: "CNames", path: "Tests/CNames"),
         // Programs, since only a program has a main actor: the thread of a test is never the first one.
@@ -104,9 +110,13 @@ let package = Package(
         .testTarget(
             name: "ContractTests",
             dependencies: [
-                "CallbackServer", "CNames", "TestSupport", "TopLevelTasks", "AsyncMainTasks", "DefaultIsolationTasks",
-                "MainQueue",
+                "CallbackServer", "CNames", "ServerTestSupport", "TestSupport", "TopLevelTasks", "AsyncMainTasks",
+                "DefaultIsolationTasks", "MainQueue",
             ],
+            swiftSettings: testing),
+        .testTarget(
+            name: "CallbackAsyncTests",
+            dependencies: ["CallbackAsync", "CallbackServer", "CNames", "ServerTestSupport", "TestSupport"],
             swiftSettings: testing),
         .testTarget(
             name: "EchoTests", dependencies: ["echo", "CallbackServer", "TestSupport"], swiftSettings: testing),
@@ -119,7 +129,7 @@ let package = Package(
             swiftSettings: testing),
         .testTarget(name: "MisuseTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
         .testTarget(
-            name: "DocumentationTests", dependencies: ["CallbackServer", "ParityKit", "TestSupport"],
+            name: "DocumentationTests", dependencies: ["CallbackAsync", "CallbackServer", "ParityKit", "TestSupport"],
             swiftSettings: testing),
         .testTarget(name: "TidyTests", dependencies: ["TestSupport"], swiftSettings: testing),
     ]

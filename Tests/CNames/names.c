@@ -78,6 +78,7 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
     if (node != NULL) {
         bool is_held = begins(node, "held-");
         bool is_failing = begins(node, "failing-");
+        if (begins(node, "unknown-")) return EAI_NONAME;
         if (is_held || is_failing || begins(node, "known-")) {
             look_up(node, is_held);
             if (is_failing) return EAI_AGAIN;

@@ -30,6 +30,8 @@ struct Page: Sendable {
         case whole
         /// `<!-- given: connection: Connection -->`: the body of a function that throws, with these parameters.
         case given(String)
+        /// `<!-- given async: connection: Connection -->`: the same, of an `async` function.
+        case givenAsync(String)
         /// `<!-- from: Tests/… -->`: lines of that file, in its order; `…` stands for others.
         case from(String)
     }
@@ -58,6 +60,7 @@ struct Page: Sendable {
             return String(line.dropFirst(start.count).dropLast(end.count))
         }
         if let parameters = value(of: "given") { return .given(parameters) }
+        if let parameters = value(of: "given async") { return .givenAsync(parameters) }
         if let path = value(of: "from") { return .from(path) }
         return .whole
     }

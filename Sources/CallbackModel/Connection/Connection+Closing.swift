@@ -132,6 +132,7 @@ extension Connection {
         // One that had ended has no target any more, unless `onClose` makes it a source.
         let isCutSource = rare?.pipeTarget != nil
         if let closeCallback { core.perform(.close) { closeCallback(self, reason) } }
+        tellAttachment(reason)
         cancelTasks()
         // Not before: until here the user may lay a pipe.
         cutPipes(reason, isCutSource: isCutSource)
@@ -158,9 +159,11 @@ extension Connection {
         rare?.boundFile?.remove()
         // Before the callbacks are let go, and with them what is known of pipes.
         let isPeerOwed = self.isPeerOwed
+        let attachment = rare?.attachment
         releaseCallbacks()
         cause = cause ?? .localClose
         closeDriver(resetting: isPeerOwed)
+        attachment?.connectionClosed(cause ?? .localClose)
     }
 
     func release() {

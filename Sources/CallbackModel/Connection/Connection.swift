@@ -88,6 +88,8 @@
         var timers: OwnedTimers?
         /// Made when the first task is begun.
         var tasks: OwnedTasks?
+        /// Of a module above the model.
+        var attachment: (any ConnectionAttachment)?
         /// Made when a minimum rate is asked for.
         var rateWindow: RateWindow?
         /// Made when a time-out first passes.
@@ -348,7 +350,7 @@ extension Connection {
         endPipe()
         closeIfEnded()
         guard lifecycle == .open else { return }
-        if output == .open, !sharedOptions.value.allowsHalfOpen, !isPipeTarget {
+        if output == .open, !sharedOptions.value.allowsHalfOpen, !isPipeTarget, rare?.attachment?.holdsEnd != true {
             end()
         }
     }

@@ -2,6 +2,7 @@
 //
 //   held-…   waits until names_let_go of that name, then is 127.0.0.1
 //   known-…  is 127.0.0.1
+//   unknown-… is no name, EAI_NONAME
 //   failing-… is a name server that does not answer, EAI_AGAIN
 #ifndef CNAMES_H
 #define CNAMES_H

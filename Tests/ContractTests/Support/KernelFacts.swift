@@ -72,8 +72,7 @@ extension PlainClient {
 
 // What tests ask the kernel itself, so that they depend on no engine.
 
-/// So that an exit test, which runs in a process of its own, can be handed the engine.
-extension Engine: Codable {}
+/// The same for how a group spreads its connections.
 extension EventLoop.Group.Distribution: Codable {}
 
 /// What the kernel calls the socket behind a descriptor, `socket:[4711]`. Unlike the descriptor's number, which

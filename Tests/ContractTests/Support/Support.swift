@@ -1,5 +1,6 @@
 import CallbackServer
 import Glibc
+import ServerTestSupport
 import TestSupport
 import Testing
 
@@ -70,24 +71,6 @@ final class Stage {
 }
 
 extension EventLoop {
-    /// Runs until `condition` holds, looking every 2 ms; a condition that does not come to hold is a failure.
-    func run(
-        until condition: @escaping () -> Bool, timeLimit: Duration = .seconds(30),
-        sourceLocation: SourceLocation = #_sourceLocation, whenLate facts: @autoclosure () -> String = ""
-    ) throws {
-        let end = ContinuousClock.now + timeLimit
-        var isLate = false
-        let look = schedule(after: .zero, repeating: .milliseconds(2)) { _ in
-            isLate = ContinuousClock.now > end
-            if isLate || condition() { self.stop() }
-        }
-        defer { look.cancel() }
-        try run()
-        if isLate {
-            Issue.record("the time limit of \(timeLimit) has passed; \(facts())", sourceLocation: sourceLocation)
-        }
-    }
-
     /// Runs until `diary` is closed and the peer's code has returned; gives what it gave.
     @discardableResult
     func run<Value: Sendable>(
@@ -96,14 +79,6 @@ extension EventLoop {
         try run(until: { diary.isClosed && peer.isFinished }, sourceLocation: sourceLocation)
         return try peer.value(timeLimit: .seconds(1))
     }
-}
-
-/// That a process which has trapped has said these words, however it was compiled.
-func expectSentence(
-    _ result: ExitTest.Result?, _ words: String..., sourceLocation: SourceLocation = #_sourceLocation
-) {
-    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
-    for word in words { #expect(text.contains(word), "\(text.prefix(500))", sourceLocation: sourceLocation) }
 }
 
 /// An echo handler with back-pressure, the one that most tests need.
