@@ -42,7 +42,9 @@ public final class AsyncListener {
     /// and the listener closes; a client that was accepted and not asked for is reset. To stop asking without that is
     /// no end: the listener stays open.
     ///
-    /// For the loop's thread. - Precondition: no two tasks wait for a client at once.
+    /// For the loop's thread.
+    ///
+    /// - Precondition: no two tasks wait for a client at once.
     public var connections: Connections { Connections(state: state) }
 
     /// Stops listening, and ends `connections`. A client that was accepted and not asked for is reset, as are those

@@ -18,11 +18,13 @@ extension Connection {
     /// and the connection is reset: the peer must not take a part for the whole.
     ///
     /// From the first use on, `onData` and `onEnd` belong to the sequence; do not set them. Use it inside
-    /// `onConnection`, or pause the connection there: what comes earlier is dropped, as without `onData`. Connections of
-    /// ``AsyncListener`` and of an awaited `connect` are paused until then. All sequences of one connection share its
-    /// bytes: one loop goes on where another has stopped.
+    /// `onConnection`, or pause the connection there: what comes earlier is dropped, as without `onData`. Connections
+    /// of ``AsyncListener`` and of an awaited `connect` are paused until then. All sequences of one connection share
+    /// its bytes: one loop goes on where another has stopped.
     ///
-    /// For the loop's thread. - Precondition: no two tasks wait for bytes of one connection at once.
+    /// For the loop's thread.
+    ///
+    /// - Precondition: no two tasks wait for bytes of one connection at once.
     public var bytes: AsyncBytes {
         let state = ConnectionState.of(self)
         state.takeInput()
