@@ -312,7 +312,7 @@ var loopCalls: [PublicCall<EventLoop>] {
             return "\(loop.onOverload != nil)"
         },
         .void("onSlowCallback") { $0.onSlowCallback(longerThan: .seconds(60)) { _ in } },
-        .value("isOnLoop") { $0.isOnLoop },
+        .value("isOnLoop") { $0.isOnLoop }, .value("indexInGroup") { $0.indexInGroup },
         PublicCall("executor, taskExecutor") { cell, loop in
             cell.awaited = "ran"
             let (executor, note) = (loop.executor, Again(cell) { cell.note("ran") })
