@@ -1,5 +1,6 @@
 import CallbackAsync
 import CallbackServer
+import Foundation
 import ServerTestSupport
 import TestSupport
 import Testing
@@ -33,10 +34,11 @@ struct `Back-pressure through tasks` {
         var position = first
         try loop.finish {
             while let bytes = try await iterator.next() {
-                for (offset, byte) in bytes.enumerated() where block[(position + offset) % block.count] != byte {
-                    Issue.record("byte \(position + offset)")
-                    return
-                }
+                // Whole pieces: a look at each byte of megabytes takes too long under a sanitizer.
+                let start = position % block.count
+                let beforeWrap = min(bytes.count, block.count - start)
+                let expected = block[start..<start + beforeWrap] + block[..<(bytes.count - beforeWrap)]
+                #expect(Data(expected) == Data(bytes), "from byte \(position) on")
                 position += bytes.count
             }
         }

@@ -106,22 +106,30 @@ final class TurnCounter {
 
 /// The listening socket of this process that is bound to a TCP port, as the kernel has it.
 func listeningSocket(port: UInt16) throws -> (descriptor: Int32, kernelName: String)? {
+    try listeningSockets(port: port).first.map { ($0.value, $0.key) }
+}
+
+/// All of them, by their kernel names: a group may have several at one port, and several descriptors of one.
+private func listeningSockets(port: UInt16) throws -> [String: Int32] {
+    var sockets: [String: Int32] = [:]
     for (descriptor, name) in try openDescriptors() where name.hasPrefix("socket:") {
         var isListening: Int32 = 0
         var length = socklen_t(MemoryLayout<Int32>.size)
         guard getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &isListening, &length) == 0 else { continue }
-        if isListening != 0, localPort(of: descriptor) == port { return (descriptor, name) }
+        if isListening != 0, localPort(of: descriptor) == port { sockets[name] = descriptor }
     }
-    return nil
+    return sockets
 }
 
-/// How many clients wait to be accepted at a port of this process: `tcpi_unacked` of a listening socket.
+/// How many clients wait to be accepted at a port of this process: `tcpi_unacked` of its listening sockets.
 func waitingClients(port: UInt16) -> Int {
-    guard let (descriptor, _) = try? listeningSocket(port: port) else { return 0 }
-    var info = tcp_info()
-    var length = socklen_t(MemoryLayout<tcp_info>.size)
-    let status = getsockopt(descriptor, Int32(IPPROTO_TCP), TCP_INFO, &info, &length)
-    return status == 0 ? Int(info.tcpi_unacked) : 0
+    let sockets = (try? listeningSockets(port: port)) ?? [:]
+    return sockets.values.reduce(0) { count, descriptor in
+        var info = tcp_info()
+        var length = socklen_t(MemoryLayout<tcp_info>.size)
+        let status = getsockopt(descriptor, Int32(IPPROTO_TCP), TCP_INFO, &info, &length)
+        return status == 0 ? count + Int(info.tcpi_unacked) : count
+    }
 }
 
 /// The TCP port that a descriptor over IPv4 is bound to.
