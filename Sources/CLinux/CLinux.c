@@ -1,5 +1,5 @@
-// What needs a place of its own: a variable, and weak symbols that no header may declare, since libdispatch's own
-// declare them otherwise.
+// What needs a place of its own: a variable; weak symbols that no header may declare, since libdispatch's own declare
+// them otherwise; and calls whose types glibc declares with _GNU_SOURCE alone, which no header here may define.
 #define _GNU_SOURCE
 #include "CLinux.h"
 #include <pthread.h>

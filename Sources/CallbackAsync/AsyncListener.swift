@@ -16,7 +16,7 @@ extension EventLoop {
 
 /// A listening socket whose clients are asked for; made by `EventLoop.listen(on:options:)` without a callback.
 ///
-/// While nobody asks, at most one client is accepted, and the others wait in the kernel's backlog
+/// A client that no task asks for is accepted once and kept. The others wait in the kernel's backlog
 /// (`Listener.Options.backlog`). The loop owns the socket while it is open.
 public final class AsyncListener {
     /// The listener underneath: for its limits, `Listener.onShed`, `Listener.onError` and `Listener.onClose`, for
@@ -78,7 +78,7 @@ public final class AsyncListener {
 /// Who waits for a client of one listener, and who has not been asked for.
 private final class ListenerState: WaitedFor {
     private enum Clients {
-        /// Nobody is here, and nobody waits.
+        /// No client is promised, and no task waits.
         case none
         case waiting(Waiter<Void>)
         /// For the task that has waited and has not run yet.

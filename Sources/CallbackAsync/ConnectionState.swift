@@ -1,11 +1,11 @@
 internal import CallbackModel
 
-/// What tasks and one connection have to do with each other: the one piece that was read and that nobody has asked for,
-/// and who waits for what.
+/// What the asynchronous calls keep with one connection: the piece that was read and not asked for, and the tasks that
+/// wait.
 final class ConnectionState: WaitedFor, ConnectionAttachment {
     /// What was read and not asked for yet, or who asks.
     private enum Input {
-        /// Nothing was read, and nobody waits.
+        /// No bytes are kept, and no task waits for some.
         case idle
         case waiting(Waiter<[UInt8]?>)
         /// The connection is paused.
@@ -127,7 +127,7 @@ final class ConnectionState: WaitedFor, ConnectionAttachment {
 
     /// Resumes those who wait for `event`.
     func came(_ event: Event) {
-        // Nobody comes back before this has returned: a continuation is a job, and runs later.
+        // No task adds a waiter meanwhile: a continuation is a job, and runs later.
         let resumed = others.filter { $0.event == event }
         others.removeAll { $0.event == event }
         for other in resumed { other.waiter.resume(returning: ()) }

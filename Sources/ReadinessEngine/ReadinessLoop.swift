@@ -328,11 +328,8 @@ internal import LinuxSockets
     }
 
     private func checkLimit(_ descriptor: Int32) throws(IOError) {
-        if descriptor >= descriptorLimit ?? .max { throw .notSelectable(descriptor) }
+        if descriptor >= poller.descriptorLimit ?? .max { throw .notSelectable(descriptor) }
     }
-
-    /// The poller can wait for descriptors below this number; `nil` if for all.
-    var descriptorLimit: Int32? { poller.descriptorLimit }
 
     /// A timer was started: each turn looks at the timers from now on.
     func timersChanged() {

@@ -1,7 +1,7 @@
-internal import Glibc
+package import Glibc
 
 /// Begins a thread that runs `body`. The caller has to join or detach it. Throws pthread_create's error.
-func startThread(_ body: @escaping @Sendable () -> Void) throws(IOError) -> pthread_t {
+package func makeThread(_ body: @escaping @Sendable () -> Void) throws(IOError) -> pthread_t {
     // Retain 1, released by the thread.
     let argument = unsafe Unmanaged.passRetained(ThreadBody(run: body)).toOpaque()
     var thread = pthread_t()

@@ -36,7 +36,7 @@ final class ThreadPool: Sendable {
             guard state.threads.count < width else { return (state.works, nil) }
             do throws(IOError) {
                 // Inside the lock: the thread cannot end before it is in the set.
-                state.threads.insert(try startThread { [self] in workOff() })
+                state.threads.insert(try makeThread { [self] in workOff() })
             } catch {
                 // Another thread will do it, if there is one.
                 if !state.threads.isEmpty { return (state.works, nil) }

@@ -20,9 +20,9 @@ extension EventLoop {
         /// The loops that serve.
         public private(set) var members: [Member] = []
 
-        /// A loop has ended although nobody has stopped the group: by ``EventLoop/stop()``, or by an error of its wait.
-        /// Its connections are closed. The others serve on, and clients on their way to it go to them. When the last
-        /// one has ended, the listeners of the group close. Runs on the first loop.
+        /// A loop has ended by itself: by ``EventLoop/stop()``, or by an error of its wait. The ends that ``stop()``
+        /// brings about are not told. The loop's connections are closed. The others serve on, and clients on their way
+        /// to it go to them. When the last one has ended, the listeners of the group close. Runs on the first loop.
         public var onLoopEnd: ((Group, Int, IOError?) -> Void)?
 
         /// How long letting go of a group waits for its loops: twice as long as a loop waits for its tasks.
@@ -58,7 +58,7 @@ extension EventLoop {
             var failure: IOError?
             for index in 0..<count {
                 do throws(IOError) {
-                    let thread = try startThread { [door = self.door, ended] in
+                    let thread = try makeThread { [door = self.door, ended] in
                         linux_name_loop_thread(Int32(index))
                         let error = GroupLoop.live(index: index, start: start, makeLoop: makeLoop) {
                             door.execute { $0.group?.loopEnds(index) }

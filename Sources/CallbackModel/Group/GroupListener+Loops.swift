@@ -62,15 +62,12 @@ extension GroupListener {
         return PassedSocket(descriptor, isClient: false)
     }
 
+    /// Runs `body` on each loop, with the part of this listener that the loop has.
     func onEachLoop(_ body: @escaping @Sendable (Listener) -> Void) {
-        for index in openLoops { on(index, body) }
-    }
-
-    /// Runs `body` with the part of this listener that a loop has.
-    @discardableResult
-    private func on(_ index: Int, _ body: @escaping @Sendable (Listener) -> Void) -> Bool {
-        members[index].door.execute { [number] loop in
-            if let listener = loop.listeners[number] { body(listener) }
+        for index in openLoops {
+            members[index].door.execute { [number] loop in
+                if let listener = loop.listeners[number] { body(listener) }
+            }
         }
     }
 

@@ -59,7 +59,6 @@ final class HandOver: Sendable {
 final class HandedListener: ListenerDriver {
     private let core: LoopCore
     private let address: SocketAddress
-    private var isClosed = false
 
     init(core: LoopCore, address: SocketAddress) {
         self.core = core
@@ -72,11 +71,7 @@ final class HandedListener: ListenerDriver {
     override func pause() {}
     override var hasWaitingClients: Bool { false }
 
-    override func close() {
-        guard !isClosed else { return }
-        isClosed = true
-        core.putOff(.closedListener(self))
-    }
+    override func close() { core.putOff(.closedListener(self)) }
 }
 
 extension Listener {

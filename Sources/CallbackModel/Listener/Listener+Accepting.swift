@@ -99,6 +99,7 @@ extension Listener {
     /// A connection closes; its `onClose` has not run yet.
     func countClose(_ reason: CloseReason, wasReset: Bool) {
         connectionCount -= 1
+        // In a group `connectionLeft` frees the place: the first loop could end the program before `onClose` has run.
         if part == nil { placeIsFree() }
         drain?.report.count(reason, wasReset: wasReset)
     }

@@ -205,21 +205,9 @@ package struct StartedThread: Sendable {
 
 /// Runs `body` on a thread of its own.
 package func startThread(_ body: @escaping @Sendable () -> Void) -> StartedThread {
-    final class Start {
-        let body: @Sendable () -> Void
-        init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+    do throws(IOError) {
+        return StartedThread(handle: try makeThread(body))
+    } catch {
+        trap("a peer has no thread: \(error)")
     }
-    // Retained here, released by `takeRetainedValue` in the new thread.
-    let start = unsafe Unmanaged.passRetained(Start(body)).toOpaque()
-    var thread = pthread_t()
-    let status = unsafe pthread_create(
-        &thread, nil,
-        { argument in
-            if let argument = unsafe argument {
-                unsafe Unmanaged<Start>.fromOpaque(argument).takeRetainedValue().body()
-            }
-            return nil
-        }, start)
-    require(status == 0, "pthread_create: errno \(status)")
-    return StartedThread(handle: thread)
 }
