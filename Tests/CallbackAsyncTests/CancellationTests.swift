@@ -98,7 +98,7 @@ struct `A cancelled task` {
             try #expect(loop.cancelled(moment) { for try await _ in listener.connections {} } == "cancelled")
             // Nothing else keeps it.
             try loop.run()
-            #expect(throws: PeerError.self) { try PlainClient(port: listener.port) }
+            try waitUntilRefused(port: listener.port)
             try client?.expectReset()
             try loop.finish { for try await _ in listener.connections { Issue.record("there is no client") } }
         }

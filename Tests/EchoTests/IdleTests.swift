@@ -41,7 +41,6 @@ struct `Connections at rest` {
     private func served(by echo: EchoProcess, count: Int, from first: Int) throws -> [PlainClient] {
         try (first..<first + count).map { number in
             let client = try PlainClient(port: echo.port, host: "127.0.0.\(1 + number % 16)")
-                .moved(toAtLeast: 2_048)
             try client.send("x")
             _ = try client.receive(exactly: 1)
             return client

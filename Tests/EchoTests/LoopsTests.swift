@@ -20,7 +20,7 @@ struct `Echo on several loops` {
             client.close()
         }
         #expect(try echo.child.waitForExit() == .exited(0))
-        #expect(throws: PeerError.self) { try echo.client() }
+        try waitUntilRefused(port: echo.port)
     }
 
     @Test(arguments: Engine.allCases)

@@ -51,8 +51,8 @@ struct `A stopped server` {
         /// All clients, each of which has had an answer, and then the server stands.
         private func connect() throws {
             for _ in 0..<250 {
-                honest.append(try echo.client().moved(toAtLeast: 2_048))
-                silent.append(try echo.client().moved(toAtLeast: 2_048))
+                honest.append(try echo.client())
+                silent.append(try echo.client())
             }
             for client in honest + silent { try client.send("x") }
             for client in honest + silent { _ = try client.receive(exactly: 1) }

@@ -24,7 +24,7 @@ public final class PlainClient: Sendable {
         timeLimit: Duration = .seconds(10)
     ) throws {
         let address = try RawAddress(host: host, port: port)
-        self.init(adopting: try makeSocket(for: address), timeLimit: timeLimit)
+        self.init(adopting: raised(try makeSocket(for: address)), timeLimit: timeLimit)
         try setBuffers(descriptor, receive: receiveBuffer, send: sendBuffer)
         try disableNagle(descriptor)
         try connect(to: address, "\(host) port \(port)")
@@ -36,7 +36,7 @@ public final class PlainClient: Sendable {
         timeLimit: Duration = .seconds(10)
     ) throws {
         let address = try RawAddress(unixPath: unixPath)
-        self.init(adopting: try makeSocket(for: address), timeLimit: timeLimit)
+        self.init(adopting: raised(try makeSocket(for: address)), timeLimit: timeLimit)
         try setBuffers(descriptor, receive: receiveBuffer, send: sendBuffer)
         if let own {
             let name = try RawAddress(unixBytes: own, name: "of this client")
@@ -50,14 +50,14 @@ public final class PlainClient: Sendable {
     /// Connects to a Unix socket in the abstract namespace.
     public convenience init(abstractName: String, timeLimit: Duration = .seconds(10)) throws {
         let address = try RawAddress(abstractName: abstractName)
-        self.init(adopting: try makeSocket(for: address), timeLimit: timeLimit)
+        self.init(adopting: raised(try makeSocket(for: address)), timeLimit: timeLimit)
         try connect(to: address, "@" + abstractName)
     }
 
     /// Connects to the Unix socket whose `sun_path` has these bytes, a closing NUL or a leading one included.
     public convenience init(unixBytes: [UInt8], timeLimit: Duration = .seconds(10)) throws {
         let address = try RawAddress(unixBytes: unixBytes, name: "\(unixBytes)")
-        self.init(adopting: try makeSocket(for: address), timeLimit: timeLimit)
+        self.init(adopting: raised(try makeSocket(for: address)), timeLimit: timeLimit)
         try connect(to: address, "\(unixBytes)")
     }
 
@@ -68,7 +68,7 @@ public final class PlainClient: Sendable {
         guard socketpair(AF_UNIX, Int32(type), 0, &ends) == 0 else {
             throw PeerError("socketpair", errno: errno, waitedFor: "two descriptors")
         }
-        return (ends[0], PlainClient(adopting: ends[1]))
+        return (ends[0], PlainClient(adopting: raised(ends[1])))
     }
 
     deinit { close() }
@@ -94,15 +94,6 @@ public final class PlainClient: Sendable {
     }
 
     // MARK: The descriptor
-
-    /// The same connection with a descriptor of at least this number: many clients must not take the low numbers from
-    /// the select engines of tests that run beside them in this process.
-    public func moved(toAtLeast number: Int32) throws -> PlainClient {
-        let moved = fcntl(descriptor, F_DUPFD_CLOEXEC, number)
-        guard moved >= 0 else { throw PeerError("fcntl", errno: errno, waitedFor: "descriptor \(number) or above") }
-        close()
-        return PlainClient(adopting: moved, timeLimit: timeLimit)
-    }
 
     /// The socket; -1 once it is closed.
     public var descriptor: Int32 { owned.load(ordering: .acquiring) }
@@ -216,5 +207,22 @@ public final class PlainClient: Sendable {
             case let number: throw PeerError("recv", errno: number, waitedFor: "up to \(bytes.count) bytes")
             }
         }
+    }
+}
+
+/// Waits until nobody listens on a TCP port of 127.0.0.1. Throws if somebody still does after the limit.
+///
+/// A listener that has closed can be there for a moment more: a child that another test has just forked has all
+/// sockets until it executes its program.
+public func waitUntilRefused(port: UInt16, timeLimit: Duration = .seconds(10)) throws {
+    let deadline = Deadline(in: timeLimit)
+    while true {
+        do {
+            _ = try PlainClient(port: port, timeLimit: timeLimit)
+        } catch let error as PeerError where error.errno == ECONNREFUSED {
+            return
+        }
+        if deadline.hasPassed { throw deadline.error("connect", waitedFor: "port \(port) to refuse") }
+        _ = poll(nil, 0, 1)
     }
 }

@@ -23,39 +23,6 @@ public func cpuSeconds(of pid: pid_t = getpid()) throws -> Double {
     return Double(user + system) / Double(sysconf(Int32(_SC_CLK_TCK)))
 }
 
-/// The descriptors that this process has open, each with what it is: `socket:[1234]`, `/dev/null`.
-///
-/// Without timerfd_create(2)'s: the library has none, and libdispatch makes one when it first arms a time limit.
-/// Under a sanitizer without pipes: it talks through two with the program that finds the names of functions, from the
-/// first report on, also of one that is suppressed.
-public func openDescriptors() throws -> [Int32: String] {
-    let (names, own) = try entries(ofDirectory: "/proc/self/fd")
-    var descriptors: [Int32: String] = [:]
-    for number in names.compactMap({ Int32($0) }) where number != own {
-        let name = target(ofLink: "/proc/self/fd/\(number)") ?? "closed meanwhile"
-        if name == "anon_inode:[timerfd]" || isSanitized && name.hasPrefix("pipe:") { continue }
-        descriptors[number] = name
-    }
-    return descriptors
-}
-
-/// Runs `body` while this process may have no descriptor of this number or above (RLIMIT_NOFILE, soft).
-///
-/// The limit is the process's: a test that uses this must not run beside another (`.serialized`).
-public func withDescriptorLimit<Answer>(_ limit: Int, _ body: () throws -> Answer) throws -> Answer {
-    let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
-    var before = rlimit()
-    guard getrlimit(resource, &before) == 0 else {
-        throw PeerError("getrlimit", errno: errno, waitedFor: "the limit of descriptors")
-    }
-    var lowered = rlimit(rlim_cur: rlim_t(limit), rlim_max: before.rlim_max)
-    guard setrlimit(resource, &lowered) == 0 else {
-        throw PeerError("setrlimit", errno: errno, waitedFor: "a limit of \(limit) descriptors")
-    }
-    defer { setrlimit(resource, &before) }
-    return try body()
-}
-
 private func malformed(_ path: String) -> PeerError {
     PeerError(call: "read", cause: .unexpected("unknown text"), waitedFor: "the fields of \(path)")
 }

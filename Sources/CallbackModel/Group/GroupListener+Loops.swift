@@ -8,21 +8,24 @@ extension GroupListener {
     func begin(
         _ options: Listener.Options, _ onLoop: @escaping @Sendable (EventLoop) -> (Connection) -> Void
     ) throws(IOError) {
+        // Before any loop is asked: a loop that was asked has to answer before this may throw.
+        let passed = try members.map { member throws(IOError) -> PassedSocket? in
+            switch distribution {
+            case .evenly: nil
+            case .shared: try duplicate(sockets[0])
+            case .byKernel: try duplicate(sockets[member.index])
+            }
+        }
         let answers = Answers<Joining>(count: members.count)
-        for member in members {
-            let socket: PassedSocket? =
-                switch distribution {
-                case .evenly: nil
-                case .shared: try duplicate(sockets[0])
-                case .byKernel: try duplicate(sockets[member.index])
-                }
+        for (member, socket) in zip(members, passed) {
             let role = GroupRole(number: number, index: member.index, places: places, door: door, answers)
             // The closure holds the role: a loop that ends without a call lets go of it, and so has answered.
             let isAsked = member.door.execute { [localAddress] loop in
                 guard role.isWanted else { return }
                 do throws(IOError) {
-                    try loop.join(role, socket, localAddress, options, onLoop(loop.loop))
-                    role.answer(.joined)
+                    let listener = try loop.join(role, socket, localAddress, options, onLoop(loop.loop))
+                    // Too late: `listen` has thrown.
+                    if !role.answer(.joined) { listener.close() }
                 } catch {
                     role.answer(.failed(error))
                 }
@@ -181,7 +184,9 @@ final class GroupRole: Sendable {
     /// Whether the group still waits for the loop to listen.
     var isWanted: Bool { answers.isWanted }
 
-    func answer(_ answer: Joining) { answers.give(answer, of: index) }
+    /// Returns false if the group waits no more.
+    @discardableResult
+    func answer(_ answer: Joining) -> Bool { answers.give(answer, of: index) }
 }
 
 extension GroupLoop {
@@ -189,7 +194,7 @@ extension GroupLoop {
     func join(
         _ role: GroupRole, _ socket: PassedSocket?, _ address: SocketAddress, _ options: Listener.Options,
         _ onConnection: @escaping (Connection) -> Void
-    ) throws(IOError) {
+    ) throws(IOError) -> Listener {
         let core = loop.core
         var options = options
         // Who accepts keeps to the limit.
@@ -210,5 +215,6 @@ extension GroupLoop {
             }
         }
         listeners[role.number] = listener
+        return listener
     }
 }

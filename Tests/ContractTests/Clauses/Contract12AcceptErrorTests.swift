@@ -149,22 +149,6 @@ struct `Contract 12: accept errors` {
     }
 }
 
-/// Runs `body` while this process can open just so many descriptors more.
-///
-/// The limit is one of numbers (getrlimit(2)), so the gaps below the highest one are filled first.
-private func withRoom(forDescriptors room: Int, _ body: () throws -> Void) throws {
-    let highest = try #require(try openDescriptors().keys.max())
-    var fillers: [Int32] = []
-    defer { for filler in fillers { close(filler) } }
-    while fillers.last ?? -1 < highest {
-        let filler = open("/dev/null", O_RDONLY | O_CLOEXEC)
-        try #require(filler >= 0)
-        fillers.append(filler)
-    }
-    close(fillers.removeLast())
-    try withDescriptorLimit(Int(highest) + 1 + room, body)
-}
-
 extension PlainClient {
     /// Whether FIN or RST has come, with no bytes before it.
     fileprivate func isOver() throws -> Bool {

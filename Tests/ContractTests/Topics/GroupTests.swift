@@ -237,7 +237,7 @@ struct `A group of loops` {
         for index in [0, 2] { stage.group.members[index].execute { $0.stop() } }
         try stage.group.run()
         #expect(ended.sorted() == [0, 1, 2] && isClosed)
-        #expect(throws: PeerError.self) { try PlainClient(port: port) }
+        try waitUntilRefused(port: port)
     }
 
     @Test(arguments: Engine.allCases)

@@ -16,7 +16,7 @@ struct `The select engine with 1,100 descriptors open` {
             let old = try (0..<3).map { _ in try PlainClient(port: stage.port) }
             try stage.run(until: { stage.listener.connectionCount == 3 })
 
-            try crowd.open(1_100)
+            try crowd.open()
             let late = try (0..<40).map { _ in try PlainClient(port: stage.port) }
             try stage.run(until: { shed[.engineLimit] == 40 })
             #expect(shed == [.engineLimit: 40])
@@ -36,7 +36,7 @@ struct `The select engine with 1,100 descriptors open` {
         await #expect(processExitsWith: .success) {
             let crowd = try DescriptorCrowd()
             let loop = try EventLoop(engine: .select)
-            try crowd.open(1_100)
+            try crowd.open()
             let before = try openDescriptors().count
             let refusals: [() throws -> Void] = [
                 { _ = try loop.listen(on: .ipv4("127.0.0.1", port: 0)) { _ in } },
@@ -81,14 +81,7 @@ private final class DescriptorCrowd {
         try #require(setrlimit(resource, &limit) == 0 && limit.rlim_cur == 4_096)
     }
 
-    func open(_ count: Int) throws {
-        while descriptors.count < count { descriptors.append(try #require(newDescriptor())) }
-    }
-
-    private func newDescriptor() -> Int32? {
-        let descriptor = Glibc.open("/dev/null", O_RDONLY)
-        return descriptor >= 0 ? descriptor : nil
-    }
+    func open() throws { descriptors = try takeDescriptors(below: 1_100) }
 
     func close() {
         for descriptor in descriptors { Glibc.close(descriptor) }

@@ -148,7 +148,7 @@ private final class StallScene {
 
     private func connect() throws -> (connection: Connection, peer: PlainClient) {
         let count = accepted.count
-        let peer = try PlainClient(port: listener?.port ?? 0).moved(toAtLeast: 2_048)
+        let peer = try PlainClient(port: listener?.port ?? 0)
         while accepted.count == count { try loop.run(.once) }
         return (accepted[count], peer)
     }

@@ -1,0 +1,84 @@
+import Glibc
+
+/// The descriptors that this process has open, each with what it is: `socket:[1234]`, `/dev/null`.
+///
+/// Without timerfd_create(2)'s: the library has none, and libdispatch makes one when it first arms a time limit.
+/// Under a sanitizer without pipes: it talks through two with the program that finds the names of functions, from the
+/// first report on, also of one that is suppressed.
+public func openDescriptors() throws -> [Int32: String] {
+    let (names, own) = try entries(ofDirectory: "/proc/self/fd")
+    var descriptors: [Int32: String] = [:]
+    for number in names.compactMap({ Int32($0) }) where number != own {
+        let name = target(ofLink: "/proc/self/fd/\(number)") ?? "closed meanwhile"
+        if name == "anon_inode:[timerfd]" || isSanitized && name.hasPrefix("pipe:") { continue }
+        descriptors[number] = name
+    }
+    return descriptors
+}
+
+/// Runs `body` while this process may have no descriptor of this number or above (RLIMIT_NOFILE, soft).
+///
+/// The limit is the process's: a test that uses this must not run beside another (`.serialized`).
+public func withDescriptorLimit<Answer>(_ limit: Int, _ body: () throws -> Answer) throws -> Answer {
+    let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+    var before = rlimit()
+    guard getrlimit(resource, &before) == 0 else {
+        throw PeerError("getrlimit", errno: errno, waitedFor: "the limit of descriptors")
+    }
+    var lowered = rlimit(rlim_cur: rlim_t(limit), rlim_max: before.rlim_max)
+    guard setrlimit(resource, &lowered) == 0 else {
+        throw PeerError("setrlimit", errno: errno, waitedFor: "a limit of \(limit) descriptors")
+    }
+    defer { setrlimit(resource, &before) }
+    return try body()
+}
+
+/// Runs `body` while this process can open just so many descriptors more. For a process of the test's own.
+///
+/// The limit is one of numbers (getrlimit(2)), so the gaps below the highest one are filled first. Those of raised
+/// clients are above the limit.
+public func withRoom<Answer>(forDescriptors room: Int, _ body: () throws -> Answer) throws -> Answer {
+    let low = try entries(ofDirectory: "/proc/self/fd").names.compactMap { Int32($0) }.filter { $0 < firstRaised }
+    let end = (low.max() ?? 0) + 1
+    let fillers = try takeDescriptors(below: end)
+    defer { for filler in fillers { closeOwned(filler) } }
+    return try withDescriptorLimit(Int(end) + room, body)
+}
+
+/// Opens descriptors until no number below `end` is free. For a process of the test's own.
+///
+/// Other threads open a file of /sys or /proc now and then, as when they count the processors. The number of such a
+/// file would be free again soon, so it is waited for.
+public func takeDescriptors(below end: Int32) throws -> [Int32] {
+    var taken: [Int32] = []
+    let deadline = Deadline(in: .seconds(10))
+    while true {
+        var next = open("/dev/null", O_RDONLY | O_CLOEXEC)
+        while 0..<end ~= next {
+            taken.append(next)
+            next = open("/dev/null", O_RDONLY | O_CLOEXEC)
+        }
+        guard next >= 0 else { throw PeerError("open", errno: errno, waitedFor: "descriptor \(end)") }
+        closeOwned(next)
+        let isPassing = try entries(ofDirectory: "/proc/self/fd").names.contains { name in
+            guard let number = Int32(name), number < end else { return false }
+            guard let file = target(ofLink: "/proc/self/fd/\(name)") else { return true }
+            return file.hasPrefix("/sys/") || file.hasPrefix("/proc/")
+        }
+        if !isPassing { return taken }
+        if deadline.hasPassed { throw deadline.error("open", waitedFor: "files of other threads to close") }
+        _ = poll(nil, 0, 1)
+    }
+}
+
+/// The lowest number of a client's socket, if the process may have one. The numbers below are left to select engines of
+/// tests that run beside this one: their sets end there (FD_SETSIZE).
+private let firstRaised: Int32 = 1_024
+
+/// The same socket with a number of at least ``firstRaised``, if the process may have one.
+func raised(_ descriptor: Int32) -> Int32 {
+    let raised = fcntl(descriptor, F_DUPFD_CLOEXEC, firstRaised)
+    guard raised >= 0 else { return descriptor }
+    closeOwned(descriptor)
+    return raised
+}
