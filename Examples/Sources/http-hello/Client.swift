@@ -41,7 +41,8 @@ final class Client {
         } catch {
             refuse(error.status)
         }
-        if request.hasBegun { watchTime() } else { stopWatch() }
+        // A request that came whole needs no timer.
+        if !request.hasBegun { stopWatch() } else if reader.remaining == 0 { watchTime() }
         return .frame
     }
 

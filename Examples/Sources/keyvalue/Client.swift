@@ -29,25 +29,29 @@ final class Client {
     /// The longest request that is refused by `Request`, with its reason, and not by the connection.
     static let longestFrame = Request.longest + 2 * Request.longestLine
 
-    /// One request.
+    /// The whole requests that are there: those that came together are answered together.
     func read(_ reader: inout ByteReader) -> FrameStatus {
-        let bytes = reader.rest
+        var status = FrameStatus.needMore
         do throws(Request.Malformed) {
-            if try request.parse(bytes) {
+            while state == .flowing, reader.remaining > 0 {
+                let bytes = reader.rest
+                guard try request.parse(bytes) else {
+                    count(bytes.count)
+                    return status
+                }
                 // Not counted while it is answered: a value would have no place because of the request that brings it.
                 count(0)
                 reader.skip(request.length)
                 let words = request.words
                 if !request.arguments.isEmpty { perform(words.isEmpty ? bytes : words.span, request.arguments) }
-                if state == .saturated { count(reader.remaining) }
-                return .frame
+                status = .frame
             }
-            count(bytes.count)
+            if state == .saturated { count(reader.remaining) }
         } catch {
             reply(error: Array("Protocol error: ".utf8) + error.text)
             hangUp()
         }
-        return .needMore
+        return status
     }
 
     /// The client has read its answers.
@@ -95,8 +99,12 @@ final class Client {
         wrote(connection.write(line + "\r\n"))
     }
 
+    func replyOK() {
+        wrote(connection.write("+OK\r\n" as StaticString))
+    }
+
     func reply(_ number: Int) {
-        reply(":" + String(number))
+        reply(":\(number)")
     }
 
     func reply(error: String) {
@@ -109,7 +117,7 @@ final class Client {
 
     func reply(_ value: [UInt8]?) {
         guard let value else { return reply("$-1") }
-        reply("$" + String(value.count))
+        wrote(connection.write("$\(value.count)\r\n"))
         wrote(connection.write(value))
         wrote(connection.write("\r\n" as StaticString))
     }

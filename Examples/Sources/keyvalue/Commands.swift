@@ -24,7 +24,7 @@ extension Client {
         case ("PING", 1): reply("+PONG")
         case ("PING", 2), ("ECHO", 2): reply(bytes(1))
         case ("QUIT", _):
-            reply("+OK")
+            replyOK()
             hangUp()
         // The rest is what redis-cli and redis-benchmark ask of a server before they begin.
         case ("HELLO", 1): greet()
@@ -61,7 +61,7 @@ extension Client {
     @discardableResult
     private func set(_ key: Key, to value: [UInt8]) -> Bool {
         let isSet = store.set(key, to: value)
-        reply(isSet ? "+OK" : Self.outOfMemory)
+        if isSet { replyOK() } else { reply(Self.outOfMemory) }
         return isSet
     }
 

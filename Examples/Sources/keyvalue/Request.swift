@@ -38,7 +38,7 @@ struct Request {
     mutating func parse(_ bytes: Span<UInt8>) throws(Malformed) -> Bool {
         // The memory is kept: a request usually costs no allocation.
         arguments.removeAll(keepingCapacity: true)
-        words.removeAll(keepingCapacity: true)
+        if !words.isEmpty { words.removeAll(keepingCapacity: true) }
         length = 0
         guard bytes[0] == UInt8(ascii: "*") else { return try parseInline(bytes) }
         guard let line = try nextLine(bytes, ifTooLong: "too big mbulk count string") else { return false }
