@@ -16,7 +16,9 @@ func program(_ name: String) -> Target {
         swiftSettings: strict)
 }
 
-let programs = ["broker", "chat", "keyvalue", "proxy", "http-hello", "socks5", "time-signal", "unix-echo"]
+let programs = [
+    "broker", "chat", "keyvalue", "proxy", "http-hello", "shards", "socks5", "time-signal", "unix-echo",
+]
 
 let package = Package(
     name: "Examples",

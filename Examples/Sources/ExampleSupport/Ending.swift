@@ -7,19 +7,40 @@ extension EventLoop {
     public func drain(
         _ listener: Listener, within limit: Duration, farewell: @escaping () -> Void = {}
     ) throws(IOError) {
+        try onEndingSignal {
+            printLine("Draining, with \(listener.connectionCount) connections")
+            listener.drain(within: limit, tell)
+            farewell()
+        }
+    }
+
+    fileprivate func onEndingSignal(_ body: @escaping () -> Void) throws(IOError) {
         for signal in [Signal.terminate, .interrupt] {
             let watcher = try onSignal(signal) { watcher in
                 watcher.cancel()
-                printLine("Draining, with \(listener.connectionCount) connections")
-                listener.drain(within: limit) { report in
-                    printLine("Drained: \(report.finished) finished, \(report.forced) were cut off")
-                }
-                farewell()
+                body()
             }
             // When the last client has gone there is nothing left to run for.
             watcher.unref()
         }
     }
+}
+
+extension EventLoop.Group {
+    /// The same for a listener of several loops. `farewell` runs on the first one.
+    public func drain(
+        _ listener: GroupListener, within limit: Duration, farewell: @escaping () -> Void = {}
+    ) throws(IOError) {
+        try loop.onEndingSignal {
+            printLine("Draining, with \(listener.connectionCount) connections")
+            listener.drain(within: limit, tell)
+            farewell()
+        }
+    }
+}
+
+private func tell(_ report: DrainReport) {
+    printLine("Drained: \(report.finished) finished, \(report.forced) were cut off")
 }
 
 extension Duration {

@@ -177,6 +177,8 @@ struct `Command lines` {
         ("socks5", ["--user", "ann"], "The value 'ann' is invalid"),
         ("chat", ["--patience", "0"], "--patience 0.0 is not between"),
         ("keyvalue", ["--memory", "0"], "--memory 0 is not between"),
+        ("shards", ["--loops", "0"], "--loops 0 is not between"),
+        ("shards", ["--keys", "0"], "--keys 0 is not between"),
         ("http-hello", ["--request-timeout", "-1"], "--request-timeout"),
         ("http-hello", ["--request-timeout=nan"], "--request-timeout"),
         ("time-signal", ["--interval", "0"], "--interval 0.0 is not between"),
@@ -194,7 +196,7 @@ struct `Command lines` {
         #expect(child.standardErrorText.contains(error), "\(child.standardErrorText)")
     }
 
-    @Test(arguments: ["broker", "chat", "socks5", "keyvalue", "http-hello", "time-signal"])
+    @Test(arguments: ["broker", "chat", "socks5", "keyvalue", "http-hello", "shards", "time-signal"])
     func `a port that is taken is told, with the address`(program: String) throws {
         let listener = try PlainListener()
         let child = try Example.start(program, ["--port", "\(listener.port)"])

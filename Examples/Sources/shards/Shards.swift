@@ -1,0 +1,95 @@
+import ArgumentParser
+import CallbackServer
+import ExampleSupport
+
+/// Every bound of the server; `--keys` and `--loops` are two more.
+enum Limits {
+    /// Clients of all loops together; more wait in the kernel.
+    static let clients = 1_000
+    /// Messages of one client that are on their way to other loops, and its answers that wait for earlier ones. COUNT
+    /// alone sends one to each loop, and may go beyond it by that.
+    static let underWay = 64
+    /// A paused client is read again when so few are left.
+    static let fewUnderWay = underWay / 2
+    /// Bytes of a key.
+    static let key = 250
+    /// Bytes of a value.
+    static let value = 4_096
+    /// Bytes of a line. A key or value that is too long has an answer within it; beyond it the connection closes.
+    static let line = 16 * 1_024
+    /// How long answers may wait for a client that reads nothing.
+    static let unread = Duration.seconds(30)
+}
+
+@main
+struct Shards: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "shards",
+        abstract: "Keys and values in memory, spread over several loops: each loop owns the keys of its shard.",
+        discussion: """
+            A request is a line: GET key, SET key value, DEL key, COUNT or QUIT. \
+            SIGUSR1 ends the last loop, to show what becomes of its keys and its clients.
+            """)
+
+    @OptionGroup var options: ServerOptions
+
+    @Option(help: ArgumentHelp("Serve on N loops, each on its own thread; by default one a core.", valueName: "n"))
+    var loops = EventLoop.Group.coreCount
+
+    @Option(help: ArgumentHelp("Refuse new keys beyond so many in a shard.", valueName: "n"))
+    var keys = 100_000
+
+    func validate() throws {
+        guard (1...1_024).contains(loops) else { throw ValidationError("--loops \(loops) is not between 1 and 1024") }
+        guard (1...10_000_000).contains(keys) else {
+            throw ValidationError("--keys \(keys) is not between 1 and 10000000")
+        }
+    }
+
+    func run() throws {
+        let group = try EventLoop.Group(engine: options.engine, count: loops)
+        var listening = Listener.Options()
+        listening.maxConnections = Limits.clients
+        listening.connection.timeouts.write = Limits.unread
+        listening.connection.keepAlive = .init()
+        // Whoever has sent everything still gets the answers.
+        listening.connection.allowsHalfOpen = true
+        let directory = Directory()
+        let door = LoopBound(directory, on: group.loop)
+        let listener = try group.listen(on: options.address, options: listening, distribution: .evenly) { [keys] loop in
+            let shard = Shard(keyLimit: keys)
+            let handle = LoopBound(shard, on: loop)
+            door.execute { $0.add(handle) }
+            return shard.enter
+        }
+        // Clients wait in the kernel until each shard knows all the others. The loops have said where theirs are, so
+        // this runs behind that.
+        listener.pause()
+        door.execute { $0.introduce() }
+        LoopBound(listener, on: group.loop).execute { $0.resume() }
+        listener.onError = { _, error in printLine("\(error)") }
+        group.onLoopEnd = { _, index, _ in printLine("Loop \(index) has ended, and its keys with it") }
+        let last = group.members[loops - 1]
+        try group.loop.onSignal(.user1) { _ in last.execute { $0.stop() } }.unref()
+        try group.drain(listener, within: .seconds(options.drain), farewell: directory.close)
+        printLine("Listening on port \(listener.localAddress.port ?? 0)")
+        try group.run()
+    }
+}
+
+/// Where each shard is, on the group's first loop.
+final class Directory {
+    private var shards: [LoopBound<Shard>] = []
+
+    func add(_ shard: LoopBound<Shard>) { shards.append(shard) }
+
+    /// Tells each shard of all. A client reaches its loop behind that, if the same thread hands it over later.
+    func introduce() {
+        for (index, shard) in shards.enumerated() { shard.execute { [shards] in $0.open(among: shards, at: index) } }
+    }
+
+    /// Ends the conversations of all loops.
+    func close() {
+        for shard in shards { shard.execute { $0.close() } }
+    }
+}
