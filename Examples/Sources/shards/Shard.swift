@@ -5,7 +5,7 @@ import Synchronization
 final class Shard {
     private let keyLimit: Int
     private var values: [[UInt8]: [UInt8]] = [:]
-    private var clients: [Int: Client] = [:]
+    private(set) var clients: [Int: Client] = [:]
     private var clientCount = 0
     /// All shards, with this one. Empty before `open` and after `close`: then no client is served.
     private var shards: [LoopBound<Shard>] = []

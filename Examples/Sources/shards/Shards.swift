@@ -48,25 +48,8 @@ struct Shards: ParsableCommand {
 
     func run() throws {
         let group = try EventLoop.Group(engine: options.engine, count: loops)
-        var listening = Listener.Options()
-        listening.maxConnections = Limits.clients
-        listening.connection.timeouts.write = Limits.unread
-        listening.connection.keepAlive = .init()
-        // Whoever has sent everything still gets the answers.
-        listening.connection.allowsHalfOpen = true
         let directory = Directory()
-        let door = LoopBound(directory, on: group.loop)
-        let listener = try group.listen(on: options.address, options: listening, distribution: .evenly) { [keys] loop in
-            let shard = Shard(keyLimit: keys)
-            let handle = LoopBound(shard, on: loop)
-            door.execute { $0.add(handle) }
-            return shard.enter
-        }
-        // Clients wait in the kernel until each shard knows all the others. The loops have said where theirs are, so
-        // this runs behind that.
-        listener.pause()
-        door.execute { $0.introduce() }
-        LoopBound(listener, on: group.loop).execute { $0.resume() }
+        let listener = try directory.listen(on: options.address, group, keyLimit: keys)
         listener.onError = { _, error in printLine("\(error)") }
         group.onLoopEnd = { _, index, _ in printLine("Loop \(index) has ended, and its keys with it") }
         let last = group.members[loops - 1]
@@ -79,12 +62,32 @@ struct Shards: ParsableCommand {
 
 /// Where each shard is, on the group's first loop.
 final class Directory {
-    private var shards: [LoopBound<Shard>] = []
+    private(set) var shards: [LoopBound<Shard>] = []
 
-    func add(_ shard: LoopBound<Shard>) { shards.append(shard) }
+    /// Listens on all loops, each with a shard. Clients wait in the kernel until each shard knows all the others.
+    func listen(on address: SocketAddress, _ group: EventLoop.Group, keyLimit: Int) throws(IOError) -> GroupListener {
+        var listening = Listener.Options()
+        listening.maxConnections = Limits.clients
+        listening.connection.timeouts.write = Limits.unread
+        listening.connection.keepAlive = .init()
+        // Whoever has sent everything still gets the answers.
+        listening.connection.allowsHalfOpen = true
+        let directory = LoopBound(self, on: group.loop)
+        let listener = try group.listen(on: address, options: listening, distribution: .evenly) { loop in
+            let shard = Shard(keyLimit: keyLimit)
+            let handle = LoopBound(shard, on: loop)
+            directory.execute { $0.shards.append(handle) }
+            return shard.enter
+        }
+        listener.pause()
+        // These run in their order, and behind what the loops have just asked for.
+        directory.execute { $0.introduce() }
+        LoopBound(listener, on: group.loop).execute { $0.resume() }
+        return listener
+    }
 
-    /// Tells each shard of all. A client reaches its loop behind that, if the same thread hands it over later.
-    func introduce() {
+    /// Tells each shard of all. A client that this thread accepts later reaches its loop behind that.
+    private func introduce() {
         for (index, shard) in shards.enumerated() { shard.execute { [shards] in $0.open(among: shards, at: index) } }
     }
 

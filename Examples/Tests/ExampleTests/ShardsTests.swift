@@ -1,7 +1,11 @@
 import CallbackServer
+import Dispatch
 import ExampleTestSupport
 import Glibc
+import Synchronization
 import Testing
+
+@testable import shards
 
 @Suite(.timeLimit(.minutes(20)))
 struct `Shards` {
@@ -218,6 +222,83 @@ struct `Shards` {
         try server.stop()
     }
 
+    @Test(arguments: Engine.allCases, [false, true])
+    func `a loop that hangs has few requests waiting for it, and each is answered when it goes on or ends`(
+        engine: Engine, ends: Bool
+    ) throws {
+        let (answerCount, endedCount) = try whileALoopHangs(engine, ends: ends) { client, server in
+            let keys = (0..<100).map { number in String(repeating: "k", count: 200) + "\(number)" }
+            let requests = keys.map { "GET \($0)\n" }
+            let sentCount = try client.sendUntilFull(Array(requests.joined().utf8), most: 64 << 20)
+            server.goOn.signal()
+            var (answerCount, endedCount, askedCount) = (0, 0, 0)
+            while case let next = askedCount + requests[answerCount % 100].utf8.count, next <= sentCount {
+                let answer = try client.receiveLine()
+                if answer == Self.ended { endedCount += 1 } else { try #require(answer == "NONE") }
+                answerCount += 1
+                askedCount = next
+            }
+            return (answerCount, endedCount)
+        }
+        #expect(answerCount > 1_000)
+        #expect(ends == (endedCount > 0))
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `a client that has gone while its requests were under way is forgotten`(engine: Engine) throws {
+        let clientCounts = try whileALoopHangs(engine) { client, server in
+            // Read in one go with what is answered at once.
+            try client.send("QUIT now\n" + (0..<60).map { "GET \($0)\nCOUNT\n" }.joined())
+            #expect(try client.receiveLine().hasPrefix("ERROR"))
+            try client.reset()
+            while try answer(of: server.listener, { $0.connectionCount }) > 0 { continue }
+            server.goOn.signal()
+            // Each loop answers this behind the requests, and the second time behind the answers.
+            let shards = try answer(of: server.directory) { $0.shards }
+            _ = try shards.map { try answer(of: $0) { _ in true } }
+            return try shards.map { try answer(of: $0) { $0.clients.count } }
+        }
+        #expect(clientCounts == [0, 0])
+    }
+
+    private struct Server: Sendable {
+        let directory: LoopBound<Directory>
+        let listener: LoopBound<GroupListener>
+        /// The loop that hangs goes on.
+        let goOn: DispatchSemaphore
+    }
+
+    /// The server in this process, since a loop of a program cannot be made to hang. `body` gets a client of the other
+    /// loop, and runs on a thread of its own.
+    private func whileALoopHangs<Outcome: Sendable>(
+        _ engine: Engine, ends: Bool = false,
+        _ body: @escaping @Sendable (PlainClient, Server) throws -> Outcome
+    ) throws -> Outcome {
+        let group = try EventLoop.Group(engine: engine, count: 2)
+        let directory = Directory()
+        let listener = try directory.listen(on: .ipv4("127.0.0.1", port: 0), group, keyLimit: 1)
+        let port = UInt16(try #require(listener.localAddress.port))
+        let goOn = DispatchSemaphore(value: 0)
+        let server = Server(
+            directory: LoopBound(directory, on: group.loop), listener: LoopBound(listener, on: group.loop), goOn: goOn)
+        let hanging = group.members[1]
+        let peer = onThread {
+            defer { server.listener.execute { $0.close() } }
+            defer { goOn.signal() }
+            let client = try PlainClient(port: port, timeLimit: Example.patience)
+            defer { client.close() }
+            // The first client is the first loop's.
+            try client.ask("COUNT\n", "0\n")
+            hanging.execute { loop in
+                goOn.wait()
+                if ends { loop.stop() }
+            }
+            return try body(client, server)
+        }
+        try group.run()
+        return try peer.value(timeLimit: Example.patience)
+    }
+
     private static let ended = "ERROR the loop that owns the key has ended"
 }
 
@@ -244,4 +325,22 @@ private func playPipeline(_ client: PlainClient, count: Int, name: String) throw
     let sender = onThread { [requests] in try client.send(requests) }
     try client.expect(answers)
     try sender.value(timeLimit: Example.patience)
+}
+
+/// Asks a loop, and waits for what it says.
+private func answer<Value, Answer: Sendable>(
+    of value: LoopBound<Value>, _ question: @escaping @Sendable (Value) -> Answer
+) throws -> Answer {
+    let (reply, isThere) = (Reply<Answer>(), DispatchSemaphore(value: 0))
+    value.execute { value in
+        let answer = question(value)
+        reply.answer.withLock { $0 = answer }
+        isThere.signal()
+    }
+    #expect(isThere.wait(timeout: .now() + 120) == .success)
+    return try #require(reply.answer.withLock { $0 })
+}
+
+private final class Reply<Answer: Sendable>: Sendable {
+    let answer = Mutex<Answer?>(nil)
 }
