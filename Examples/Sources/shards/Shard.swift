@@ -78,7 +78,8 @@ final class Shard {
 
 /// A request on its way to another loop.
 ///
-/// A loop that has ended, or ends before it comes to the request, lets go of this without a call. That is an answer too.
+/// A loop that has ended, or ends before it comes to the request, lets go of this without a call. The client is told
+/// that too.
 final class Question: Sendable {
     private let asker: LoopBound<Shard>
     private let client: Int

@@ -249,7 +249,7 @@ struct `Shards` {
         let clientCounts = try whileALoopHangs(engine) { client, server in
             // Read in one go with what is answered at once.
             try client.send("QUIT now\n" + (0..<60).map { "GET \($0)\nCOUNT\n" }.joined())
-            #expect(try client.receiveLine().hasPrefix("ERROR"))
+            try #require(try client.receiveLine().hasPrefix("ERROR"))
             try client.reset()
             while try answer(of: server.listener, { $0.connectionCount }) > 0 { continue }
             server.goOn.signal()
@@ -337,7 +337,7 @@ private func answer<Value, Answer: Sendable>(
         reply.answer.withLock { $0 = answer }
         isThere.signal()
     }
-    #expect(isThere.wait(timeout: .now() + 120) == .success)
+    try #require(isThere.wait(timeout: .now() + 120) == .success)
     return try #require(reply.answer.withLock { $0 })
 }
 
