@@ -35,6 +35,13 @@ let package = Package(
             // The settings under which the documentation promises that a server compiles.
             swiftSettings: [.strictMemorySafety(), .treatAllWarnings(as: .error)]),
         .executableTarget(
+            name: "echo-async",
+            dependencies: [
+                .product(name: "CallbackServer", package: "CallbackServer"),
+                .product(name: "CallbackAsync", package: "CallbackServer"),
+            ],
+            swiftSettings: [.strictMemorySafety(), .treatAllWarnings(as: .error)]),
+        .executableTarget(
             name: "framing", dependencies: [.product(name: "CallbackServer", package: "CallbackServer")],
             swiftSettings: [.strictMemorySafety(), .treatAllWarnings(as: .error)]),
         .executableTarget(

@@ -34,7 +34,7 @@ fi
 
 bin=.build/release
 echo=../.build/release/echo
-for program in echo-libuv-c echo-epoll-c echo-callbackserver round-trips framing; do
+for program in echo-libuv-c echo-epoll-c echo-callbackserver echo-async round-trips framing; do
     if [ ! -x "$bin/$program" ]; then
         echo "budgets: $program is not built: swift build -c release --package-path Benchmarks" >&2
         exit 1
@@ -143,6 +143,12 @@ for engine in $("$bin/echo-callbackserver" --list-engines); do
         ;;
     esac
 done
+
+# A task for each connection: the array that it gets for each read.
+row "libuv engine, async" "$bin/echo-async"
+if [ "$allocations" -gt "$((many - few))" ]; then
+    exceeded+=("libuv engine, async: $allocations allocations in $((many - few)) round trips; the budget is one each")
+fi
 
 # The library's own program, as users start it.
 if [ -x "$echo" ]; then

@@ -31,8 +31,11 @@ class WaitedFor {
 
     /// Waits until whoever gets the waiter resumes it. A task that is cancelled meanwhile, or is already, makes the
     /// loop call `cancel`, in a later turn.
-    nonisolated(nonsending) final func wait<Output>(
-        _ begin: (Waiter<Output>) -> Void
+    ///
+    /// `isolation` is the caller's actor, if it is of one. Without the parameter the closure below would be of none,
+    /// and run on a thread of Swift's pool (vendor notes, swift.md, 27).
+    final func wait<Output>(
+        isolation: isolated (any Actor)? = #isolation, _ begin: (Waiter<Output>) -> Void
     ) async throws -> Output {
         lastNumber += 1
         let number = lastNumber
@@ -40,7 +43,9 @@ class WaitedFor {
         let object = LoopOnly(self)
         let waker = waker
         return try await withTaskCancellationHandler {
-            try await unsafe withUnsafeThrowingContinuation { continuation in
+            // Makes the closure the actor's.
+            _ = isolation
+            return try await unsafe withUnsafeThrowingContinuation { continuation in
                 begin(unsafe Waiter(number, continuation))
             }
         } onCancel: {

@@ -1,12 +1,59 @@
 import CallbackAsync
+import CallbackModel
 import CallbackServer
 import Glibc
 import ServerTestSupport
 import TestSupport
 import Testing
 
+/// An actor that lives on a loop and serves a listener's clients.
+private actor Server: LoopActor {
+    let loopExecutor: EventLoop.LoopExecutor
+    private(set) var isOver = false
+
+    init(_ executor: EventLoop.LoopExecutor) { loopExecutor = executor }
+
+    func serve(_ listener: LoopOnly<AsyncListener>) {
+        Task {
+            do {
+                for try await connection in listener.opened.connections {
+                    for try await bytes in connection.bytes {
+                        loopExecutor.checkIsolated()
+                        try await connection.send(bytes)
+                    }
+                }
+            } catch { Issue.record(error) }
+            isOver = true
+        }
+    }
+}
+
 @Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `The bytes of a connection` {
+    /// The wait of an actor's task must not begin on a thread of Swift's pool: the loop would go on meanwhile.
+    @Test(arguments: Engine.allCases)
+    func `are an actor's too, which never leaves the loop for them`(engine: Engine) throws {
+        let loop = try EventLoop(engine: engine)
+        let server = Server(loop.executor)
+        let listener = try loop.listenSomewhere()
+        let opened = LoopOnly(listener)
+        loop.schedule(after: .zero) { _ in server.assumeIsolated { $0.serve(opened) } }
+        let port = listener.port
+        let client = onThread {
+            let client = try PlainClient(port: port)
+            for number in 0..<500 {
+                try client.send("message \(number)\n")
+                #expect(try client.receiveLine() == "message \(number)")
+            }
+            try client.halfClose()
+            try client.expectEnd()
+        }
+        try loop.run(until: { client.isFinished })
+        try client.value()
+        listener.close()
+        try loop.run(until: { server.assumeIsolated { $0.isOver } })
+    }
+
     @Test(arguments: Engine.allCases)
     func `go both ways whole, for several clients at once`(engine: Engine) throws {
         let loop = try EventLoop(engine: engine)

@@ -37,11 +37,14 @@ package struct Budget: Sendable {
             Budget("round-trip", "instructions", "libuv", .atMostTimes(1.15, of: "c-libuv")),
             Budget("round-trip", "instructions", "epoll", .atMost(300)),
         ] + ["libuv", "epoll", "poll", "select"].map { Budget("round-trip", "allocations", $0, .atMost(0)) }
+        + [Budget("round-trip", "allocations", "async", .atMost(1))]
         + ["echo-64-50", "echo-64-500"].flatMap { workload in
             [
                 Budget(workload, "cpu", "libuv", .atMostTimes(1.03, of: "c-libuv")),
                 Budget(workload, "cpu", "libuv", .atMostTimes(1.05, of: "c-epoll")),
                 Budget(workload, "cpu", "group-2", .atMostTimes(1.05, of: "group-1")),
+                Budget(workload, "cpu", "async", .atMostTimes(1.3, of: "libuv")),
+                Budget(workload, "cpu", "async", .atMostTimes(0.35, of: "nio-async")),
             ]
         } + ["bulk-64k", "bulk-1m"].map { Budget($0, "rate", "libuv", .atLeastTimes(0.97, of: "c-libuv")) }
         + [

@@ -85,7 +85,15 @@ package struct Programs: Sendable {
                 id: "libuv-64k", title: "libuv engine, reading 64 KiB", isPeer: false,
                 command: { [program, "--read-buffer", "65536", "--mode", $0.rawValue] },
                 workloads: ["bulk-64k", "bulk-1m"])
-        ] + groups
+        ] + groups + [asynchronous]
+    }
+
+    /// A task for each connection.
+    private var asynchronous: Server {
+        let program = built + "/echo-async"
+        return Server(
+            id: "async", title: "libuv engine, CallbackAsync", isPeer: false,
+            command: { $0 == .echo ? [program] : nil }, workloads: ["round-trip", "echo-64-50", "echo-64-500"])
     }
 
     /// On the one core that every server has: what more loops cost when nothing is gained by them.
@@ -105,6 +113,9 @@ package struct Programs: Sendable {
         let uvloop = package + "/Peers/uvloop/server.py"
         return [
             Server(id: "nio", title: "SwiftNIO", isPeer: true, command: { [nio, $0.rawValue] }),
+            Server(
+                id: "nio-async", title: "SwiftNIO, NIOAsyncChannel", isPeer: true,
+                command: { $0 == .echo ? [nio, "async"] : nil }, workloads: ["echo-64-50", "echo-64-500"]),
             Server(
                 id: "node", title: "Node", isPeer: true, command: { ["node", node, $0.rawValue] },
                 versionCommand: ["node", "--version"]),
@@ -153,7 +164,7 @@ extension Programs {
                     server: server, version: version,
                     absence: "not built: swift build -c release --package-path Benchmarks")
             }
-            if server.id == "nio" { version = resolvedVersion(of: "swift-nio") }
+            if server.id.hasPrefix("nio") { version = resolvedVersion(of: "swift-nio") }
             return Availability(server: server, version: version, absence: nil)
         }
     }

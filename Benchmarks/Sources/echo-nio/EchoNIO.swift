@@ -4,15 +4,17 @@ import NIOPosix
 
 /// A peer to compare with: the same servers over SwiftNIO, on one event loop.
 ///
-///     echo-nio [echo | lines | fan-out]
+///     echo-nio [echo | lines | fan-out | async]
 ///
 /// On 127.0.0.1, on a free port. SIGTERM ends it with status 0.
 @main
 struct EchoNIO {
-    static func main() throws {
+    static func main() async throws {
         let mode = CommandLine.arguments.dropFirst().first ?? "echo"
+        signal(SIGTERM) { _ in _exit(0) }
+        if mode == "async" { return try await serveAsync() }
         let members = Members()
-        let server = try ServerBootstrap(group: MultiThreadedEventLoopGroup(numberOfThreads: 1))
+        let server = try await ServerBootstrap(group: MultiThreadedEventLoopGroup(numberOfThreads: 1))
             .serverChannelOption(.backlog, value: 511)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             // What a client has sent before it half-closes is answered.
@@ -27,12 +29,15 @@ struct EchoNIO {
                     }
                 }
             }
-            .bind(host: "127.0.0.1", port: 0).wait()
-        signal(SIGTERM) { _ in _exit(0) }
-        print("Listening on port \(server.localAddress?.port ?? 0)")
-        fflush(nil)
-        try server.closeFuture.wait()
+            .bind(host: "127.0.0.1", port: 0).get()
+        announce(server.localAddress)
+        try await server.closeFuture.get()
     }
+}
+
+func announce(_ address: NIOCore.SocketAddress?) {
+    print("Listening on port \(address?.port ?? 0)")
+    fflush(nil)
 }
 
 private final class EchoHandler: ChannelInboundHandler {
