@@ -116,7 +116,9 @@ let package = Package(
             swiftSettings: testing),
         .testTarget(
             name: "CallbackAsyncTests",
-            dependencies: ["CallbackAsync", "CallbackModel", "CallbackServer", "CNames", "ServerTestSupport", "TestSupport"],
+            dependencies: [
+                "CallbackAsync", "CallbackModel", "CallbackServer", "CNames", "ServerTestSupport", "TestSupport",
+            ],
             swiftSettings: testing),
         .testTarget(
             name: "EchoTests", dependencies: ["echo", "CallbackServer", "TestSupport"], swiftSettings: testing),
