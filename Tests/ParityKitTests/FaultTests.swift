@@ -95,7 +95,7 @@ struct `Faults` {
 }
 
 /// What catches nothing is worth nothing.
-@Suite(.timeLimit(.minutes(10)), .onOwnThread, .heavy)
+@Suite(.timeLimit(.minutes(10)), .onOwnThread)
 struct `Faults can fail` {
     private func run(_ mode: String, _ bug: String) throws -> (status: ChildProcess.ExitStatus, output: String) {
         let library = try ChildProcess.pathInBuildFolder("libCFaults.so", "the library") { access($0, R_OK) == 0 }
@@ -105,7 +105,7 @@ struct `Faults can fail` {
         return (try child.waitForExit(timeLimit: .seconds(200)), child.standardOutputText)
     }
 
-    @Test(arguments: ["soft", "hard"])
+    @Test(.heavy, arguments: ["soft", "hard"])
     func `but not without a reason`(mode: String) throws {
         let (status, output) = try run(mode, "whole")
         #expect(status == .exited(0), "\(output)")

@@ -6,7 +6,7 @@ import Testing
 
 @testable import Breakable
 
-@Suite(.timeLimit(.minutes(10)), .onOwnThread, .heavy)
+@Suite(.timeLimit(.minutes(10)), .onOwnThread)
 struct `Planted bugs` {
     /// What `BreakableLoop` does not have: signals, names, and the adoption of listeners.
     private static let beyond: Set<String> = [

@@ -32,7 +32,7 @@ struct `Random calls from everywhere` {
     }
 }
 
-@Suite(.timeLimit(.minutes(20)), .onOwnThread, .heavy)
+@Suite(.timeLimit(.minutes(20)), .onOwnThread)
 struct `Random calls against planted bugs` {
     private static func participant(_ bug: PlantedBug?) -> Participant {
         Participant(bug.map { "\($0)" } ?? "whole") { options throws(IOError) in
@@ -70,7 +70,7 @@ struct `Random calls against planted bugs` {
     }
 
     /// Otherwise catching a bug would mean nothing.
-    @Test func `without one, the small engine passes`() {
+    @Test(.heavy) func `without one, the small engine passes`() {
         let failure = Self.failure(of: nil, among: 0..<50)
         #expect(failure?.violations == nil)
     }
@@ -92,7 +92,7 @@ struct `Random calls against planted bugs` {
         }
     }
 
-    @Test func `and the sequence is shortened`() throws {
+    @Test(.heavy) func `and the sequence is shortened`() throws {
         let participant = Self.participant(.emptyReadIsDelivered)
         let long = try #require(Self.failure(of: .emptyReadIsDelivered, among: 0..<300)?.sequence)
         let short = CallSequence.shrink(long, on: participant, within: .seconds(20))

@@ -3,18 +3,24 @@ import Glibc
 /// The descriptors that this process has open, each with what it is: `socket:[1234]`, `/dev/null`.
 ///
 /// Without timerfd_create(2)'s: the library has none, and libdispatch makes one when it first arms a time limit.
-/// Under a sanitizer without pipes: it talks through two with the program that finds the names of functions, from the
-/// first report on, also of one that is suppressed.
+/// Without those that are open for a moment. Under a sanitizer without pipes: it talks through two with the program
+/// that finds the names of functions, from the first report on, also of one that is suppressed.
 public func openDescriptors() throws -> [Int32: String] {
     let (names, own) = try entries(ofDirectory: "/proc/self/fd")
     var descriptors: [Int32: String] = [:]
     for number in names.compactMap({ Int32($0) }) where number != own {
-        let name = target(ofLink: "/proc/self/fd/\(number)") ?? "closed meanwhile"
-        if name == "anon_inode:[timerfd]" || isSanitized && name.hasPrefix("pipe:") { continue }
-        descriptors[number] = name
+        guard let file = file(of: number), !isOpenForAMoment(file) else { continue }
+        if file == "anon_inode:[timerfd]" || isSanitized && file.hasPrefix("pipe:") { continue }
+        descriptors[number] = file
     }
     return descriptors
 }
+
+/// What a descriptor of this process is; `nil` if it has been closed.
+private func file(of descriptor: Int32) -> String? { target(ofLink: "/proc/self/fd/\(descriptor)") }
+
+/// Files of /sys and /proc, which other threads read now and then, as when they count the processors.
+private func isOpenForAMoment(_ file: String) -> Bool { file.hasPrefix("/sys/") || file.hasPrefix("/proc/") }
 
 /// Runs `body` while this process may have no descriptor of this number or above (RLIMIT_NOFILE, soft).
 ///
@@ -47,8 +53,7 @@ public func withRoom<Answer>(forDescriptors room: Int, _ body: () throws -> Answ
 
 /// Opens descriptors until no number below `end` is free. For a process of the test's own.
 ///
-/// Other threads open a file of /sys or /proc now and then, as when they count the processors. The number of such a
-/// file would be free again soon, so it is waited for.
+/// The number of a file that another thread has open for a moment is waited for.
 public func takeDescriptors(below end: Int32) throws -> [Int32] {
     var taken: [Int32] = []
     let deadline = Deadline(in: .seconds(10))
@@ -60,11 +65,7 @@ public func takeDescriptors(below end: Int32) throws -> [Int32] {
         }
         guard next >= 0 else { throw PeerError("open", errno: errno, waitedFor: "descriptor \(end)") }
         closeOwned(next)
-        let isPassing = try entries(ofDirectory: "/proc/self/fd").names.contains { name in
-            guard let number = Int32(name), number < end else { return false }
-            guard let file = target(ofLink: "/proc/self/fd/\(name)") else { return true }
-            return file.hasPrefix("/sys/") || file.hasPrefix("/proc/")
-        }
+        let isPassing = (0..<end).contains { file(of: $0).map(isOpenForAMoment) ?? true }
         if !isPassing { return taken }
         if deadline.hasPassed { throw deadline.error("open", waitedFor: "files of other threads to close") }
         _ = poll(nil, 0, 1)

@@ -118,7 +118,9 @@ struct `What others do to a loop's descriptors and signals` {
             try stage.run(until: { open.count == 1 })
             let refused = try (0..<2).map { _ in try PlainClient(port: stage.port) }
             // The lowest number that is free, so the next client gets it.
-            close(open[0].descriptor)
+            let descriptor = open[0].descriptor
+            let fillers = try takeDescriptors(below: descriptor)
+            close(descriptor)
             try stage.run(until: { shed[.engineLimit] == 2 })
             open[0].reset()
             try stage.run(until: { stage.listener.connectionCount == 0 })
@@ -126,7 +128,7 @@ struct `What others do to a loop's descriptors and signals` {
             try stage.run(until: { client.isFinished })
             try client.value()
             #expect(errors == 0)
-            withExtendedLifetime((first, refused)) {}
+            withExtendedLifetime((first, refused)) { for filler in fillers { close(filler) } }
         }
     }
 }
