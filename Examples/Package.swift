@@ -12,12 +12,13 @@ func program(_ name: String) -> Target {
             .product(name: "CallbackServer", package: "CallbackServer"),
             .product(name: "ArgumentParser", package: "swift-argument-parser"),
             "ExampleSupport",
-        ],
+        ] + (name.hasPrefix("async-") ? [.product(name: "CallbackAsync", package: "CallbackServer")] : []),
         swiftSettings: strict)
 }
 
 let programs = [
-    "broker", "chat", "keyvalue", "proxy", "http-hello", "shards", "socks5", "time-signal", "unix-echo",
+    "async-client", "broker", "chat", "http-hello", "keyvalue", "proxy", "shards", "socks5", "time-signal",
+    "unix-echo",
 ]
 
 let package = Package(
