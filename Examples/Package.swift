@@ -17,7 +17,7 @@ func program(_ name: String) -> Target {
 }
 
 let programs = [
-    "async-client", "broker", "chat", "http-hello", "keyvalue", "proxy", "shards", "socks5", "time-signal",
+    "async-client", "broker", "chat", "http-hello", "keyvalue", "proxy", "rooms", "shards", "socks5", "time-signal",
     "unix-echo",
 ]
 

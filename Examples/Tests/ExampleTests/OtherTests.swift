@@ -187,6 +187,7 @@ struct `Command lines` {
         ("http-hello", ["--request-timeout", "-1"], "--request-timeout"),
         ("http-hello", ["--request-timeout=nan"], "--request-timeout"),
         ("time-signal", ["--interval", "0"], "--interval 0.0 is not between"),
+        ("rooms", ["--loops", "0"], "--loops 0 is not between 1 and 64"),
         ("proxy", ["--to", "nowhere"], "The value 'nowhere' is invalid"),
         ("proxy", ["--to", "host:0"], "The value 'host:0' is invalid"),
         ("proxy", [], "Missing expected argument '--to <host:port>'"),
@@ -201,7 +202,11 @@ struct `Command lines` {
         #expect(child.standardErrorText.contains(error), "\(child.standardErrorText)")
     }
 
+<<<<<<< HEAD
     @Test(arguments: ["broker", "chat", "socks5", "keyvalue", "http-hello", "shards", "time-signal"])
+=======
+    @Test(arguments: ["broker", "chat", "rooms", "socks5", "keyvalue", "http-hello", "time-signal"])
+>>>>>>> 65894a6 (examples: rooms, a chat on a group of loops)
     func `a port that is taken is told, with the address`(program: String) throws {
         let listener = try PlainListener()
         let child = try Example.start(program, ["--port", "\(listener.port)"])
