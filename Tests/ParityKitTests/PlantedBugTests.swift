@@ -32,7 +32,7 @@ struct `Planted bugs` {
 
     /// Each by the scenario that is named beside it. The score is printed. In a process of its own: some bugs show only
     /// if the next descriptor has the number that was closed last.
-    @Test func `are all caught`() async {
+    @Test(.heavy) func `are all caught`() async {
         await #expect(processExitsWith: .success) {
             var caught = 0
             let bugs = PlantedBug.allCases.filter { $0.scenario != nil }

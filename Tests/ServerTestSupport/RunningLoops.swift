@@ -4,7 +4,7 @@ public import Testing
 extension EventLoop {
     /// Runs until `condition` holds, looking every 2 ms; a condition that does not come to hold is a failure.
     public func run(
-        until condition: @escaping () -> Bool, timeLimit: Duration = .seconds(30),
+        until condition: @escaping () -> Bool, timeLimit: Duration = .seconds(60),
         sourceLocation: SourceLocation = #_sourceLocation, whenLate facts: @autoclosure () -> String = ""
     ) throws {
         let end = ContinuousClock.now + timeLimit

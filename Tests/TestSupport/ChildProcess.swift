@@ -92,7 +92,7 @@ public final class ChildProcess: Sendable {
 
     /// Waits until the child has ended and its output, which a child of its own may hold open, has too.
     @discardableResult
-    public func waitForExit(timeLimit: Duration = .seconds(10)) throws -> ExitStatus {
+    public func waitForExit(timeLimit: Duration = standardTimeLimit) throws -> ExitStatus {
         let deadline = Deadline(in: timeLimit)
         let status = state.wait(until: deadline) { $0.isSilent ? $0.status : nil }
         if let status { return status }
@@ -112,7 +112,7 @@ public final class ChildProcess: Sendable {
 
     /// Waits for the next line and gives it without its line feed; throws at the end of the output.
     public func readLine(
-        from stream: Stream = .standardOutput, timeLimit: Duration = .seconds(10)
+        from stream: Stream = .standardOutput, timeLimit: Duration = standardTimeLimit
     ) throws -> String {
         try nextLine(from: stream, until: Deadline(in: timeLimit), "a line")
     }
@@ -120,7 +120,7 @@ public final class ChildProcess: Sendable {
     /// Waits for a line that holds `text`, passing over the lines before it.
     @discardableResult
     public func waitForLine(
-        containing text: String, from stream: Stream = .standardOutput, timeLimit: Duration = .seconds(10)
+        containing text: String, from stream: Stream = .standardOutput, timeLimit: Duration = standardTimeLimit
     ) throws -> String {
         let deadline = Deadline(in: timeLimit)
         while true {

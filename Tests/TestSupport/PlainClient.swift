@@ -13,7 +13,7 @@ public final class PlainClient: Sendable {
     private let heardReset = Atomic(false)
 
     /// Takes over a connected socket: it is closed with this object.
-    public init(adopting descriptor: Int32, timeLimit: Duration = .seconds(10)) {
+    public init(adopting descriptor: Int32, timeLimit: Duration = standardTimeLimit) {
         owned = Atomic(descriptor)
         self.timeLimit = timeLimit
     }
@@ -21,7 +21,7 @@ public final class PlainClient: Sendable {
     /// Connects over TCP, without Nagle's algorithm. Buffer sizes, in bytes, are set before connecting.
     public convenience init(
         port: UInt16, host: String = "127.0.0.1", receiveBuffer: Int32? = nil, sendBuffer: Int32? = nil,
-        timeLimit: Duration = .seconds(10)
+        timeLimit: Duration = standardTimeLimit
     ) throws {
         let address = try RawAddress(host: host, port: port)
         self.init(adopting: raised(try makeSocket(for: address)), timeLimit: timeLimit)
@@ -33,7 +33,7 @@ public final class PlainClient: Sendable {
     /// Connects to a Unix socket in the file system; with `own`, the bytes of `sun_path`, from a socket bound to it.
     public convenience init(
         unixPath: String, own: [UInt8]? = nil, receiveBuffer: Int32? = nil, sendBuffer: Int32? = nil,
-        timeLimit: Duration = .seconds(10)
+        timeLimit: Duration = standardTimeLimit
     ) throws {
         let address = try RawAddress(unixPath: unixPath)
         self.init(adopting: raised(try makeSocket(for: address)), timeLimit: timeLimit)
@@ -48,14 +48,14 @@ public final class PlainClient: Sendable {
     }
 
     /// Connects to a Unix socket in the abstract namespace.
-    public convenience init(abstractName: String, timeLimit: Duration = .seconds(10)) throws {
+    public convenience init(abstractName: String, timeLimit: Duration = standardTimeLimit) throws {
         let address = try RawAddress(abstractName: abstractName)
         self.init(adopting: raised(try makeSocket(for: address)), timeLimit: timeLimit)
         try connect(to: address, "@" + abstractName)
     }
 
     /// Connects to the Unix socket whose `sun_path` has these bytes, a closing NUL or a leading one included.
-    public convenience init(unixBytes: [UInt8], timeLimit: Duration = .seconds(10)) throws {
+    public convenience init(unixBytes: [UInt8], timeLimit: Duration = standardTimeLimit) throws {
         let address = try RawAddress(unixBytes: unixBytes, name: "\(unixBytes)")
         self.init(adopting: raised(try makeSocket(for: address)), timeLimit: timeLimit)
         try connect(to: address, "\(unixBytes)")
@@ -214,7 +214,7 @@ public final class PlainClient: Sendable {
 ///
 /// A listener that has closed can be there for a moment more: a child that another test has just forked has all
 /// sockets until it executes its program.
-public func waitUntilRefused(port: UInt16, timeLimit: Duration = .seconds(10)) throws {
+public func waitUntilRefused(port: UInt16, timeLimit: Duration = standardTimeLimit) throws {
     let deadline = Deadline(in: timeLimit)
     while true {
         do {

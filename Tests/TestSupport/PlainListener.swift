@@ -11,7 +11,7 @@ public final class PlainListener: Sendable {
     /// Listens over TCP; port 0 takes a free one. Accepted sockets inherit the buffer sizes (tcp(7)).
     public init(
         host: String = "127.0.0.1", port: UInt16 = 0, backlog: Int32 = 128, receiveBuffer: Int32? = nil,
-        sendBuffer: Int32? = nil, timeLimit: Duration = .seconds(10)
+        sendBuffer: Int32? = nil, timeLimit: Duration = standardTimeLimit
     ) throws {
         self.timeLimit = timeLimit
         let address = try RawAddress(host: host, port: port)
@@ -23,7 +23,7 @@ public final class PlainListener: Sendable {
     }
 
     /// Listens on a path. Whoever gave the path removes it.
-    public init(unixPath: String, backlog: Int32 = 128, timeLimit: Duration = .seconds(10)) throws {
+    public init(unixPath: String, backlog: Int32 = 128, timeLimit: Duration = standardTimeLimit) throws {
         self.timeLimit = timeLimit
         let address = try RawAddress(unixPath: unixPath)
         owned = Atomic(try makeSocket(for: address))
@@ -31,7 +31,7 @@ public final class PlainListener: Sendable {
     }
 
     /// Listens on a name in the abstract namespace.
-    public init(abstractName: String, backlog: Int32 = 128, timeLimit: Duration = .seconds(10)) throws {
+    public init(abstractName: String, backlog: Int32 = 128, timeLimit: Duration = standardTimeLimit) throws {
         self.timeLimit = timeLimit
         let address = try RawAddress(abstractName: abstractName)
         owned = Atomic(try makeSocket(for: address))

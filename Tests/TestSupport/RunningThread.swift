@@ -25,7 +25,7 @@ public final class RunningThread<Value: Sendable>: Sendable {
     /// Waits for the closure; gives its value or throws its error.
     ///
     /// When the time limit passes, `PeerError` is thrown and the thread is left alone: nothing can stop it.
-    public func value(timeLimit: Duration = .seconds(10)) throws -> Value {
+    public func value(timeLimit: Duration = standardTimeLimit) throws -> Value {
         let deadline = Deadline(in: timeLimit)
         guard let result = outcome.wait(until: deadline, for: { $0 }) else {
             throw deadline.error("onThread", waitedFor: "the closure to finish")

@@ -19,3 +19,7 @@ public func observe(for time: Duration) {
     // poll(2) without descriptors only waits; a signal may cut it short.
     while monotonicTime() < end { poll(nil, 0, 5) }
 }
+
+/// How long one thing may take that a test waits for, unless the test says otherwise. It only ends what will never
+/// come: a machine may be busy.
+public let standardTimeLimit = Duration.seconds(30)

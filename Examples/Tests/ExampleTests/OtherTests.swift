@@ -202,11 +202,7 @@ struct `Command lines` {
         #expect(child.standardErrorText.contains(error), "\(child.standardErrorText)")
     }
 
-<<<<<<< HEAD
-    @Test(arguments: ["broker", "chat", "socks5", "keyvalue", "http-hello", "shards", "time-signal"])
-=======
-    @Test(arguments: ["broker", "chat", "rooms", "socks5", "keyvalue", "http-hello", "time-signal"])
->>>>>>> 65894a6 (examples: rooms, a chat on a group of loops)
+    @Test(arguments: ["broker", "chat", "rooms", "socks5", "keyvalue", "http-hello", "shards", "time-signal"])
     func `a port that is taken is told, with the address`(program: String) throws {
         let listener = try PlainListener()
         let child = try Example.start(program, ["--port", "\(listener.port)"])
