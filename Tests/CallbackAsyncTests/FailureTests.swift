@@ -189,11 +189,7 @@ struct `Connecting in tasks` {
 }
 
 /// An address of this host where nobody listens.
-private func freeAddress() throws -> SocketAddress {
-    let listener = try PlainListener()
-    defer { listener.close() }
-    return try .ipv4("127.0.0.1", port: Int(listener.port))
-}
+private func freeAddress() throws -> SocketAddress { try .ipv4("127.0.0.1", port: Int(unusedPort())) }
 
 /// A listener whose backlog is full: the kernel drops the next SYN.
 func hangingPeer() throws -> (PlainListener, PlainClient) {

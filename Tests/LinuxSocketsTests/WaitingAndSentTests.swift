@@ -74,7 +74,7 @@ struct `What waits and what was sent` {
         }
         let waiting = begin(listener.port)
         #expect(!hasRoom(waiting.descriptor))
-        let refused = begin(try PlainListener().port)
+        let refused = begin(try unusedPort())
         #expect(hasRoom(refused.descriptor))
         let answering = try PlainListener()
         let open = begin(answering.port)

@@ -176,7 +176,7 @@ struct SocketState {
     }
 
     private static func refused() throws -> SocketState {
-        let port = try PlainListener().port
+        let port = try unusedPort()
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)

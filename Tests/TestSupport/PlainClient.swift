@@ -226,3 +226,12 @@ public func waitUntilRefused(port: UInt16, timeLimit: Duration = standardTimeLim
         _ = poll(nil, 0, 1)
     }
 }
+
+/// A TCP port of 127.0.0.1 that nobody listens on, and that can be bound.
+public func unusedPort() throws -> UInt16 {
+    let listener = try PlainListener()
+    let port = listener.port
+    listener.close()
+    try waitUntilRefused(port: port)
+    return port
+}

@@ -3,8 +3,8 @@ extension GroupListener {
     /// ``Listener/drain(within:forcing:_:)`` does on one loop. Then calls `done`, once, on the group's first loop, with
     /// what became of all of them.
     ///
-    /// The connections of a loop that ends meanwhile are not counted. A second drain replaces the deadline and the
-    /// callback of the first, which is not called.
+    /// The connections of a loop that ends meanwhile are not counted, nor is one that closes before its loop has heard
+    /// of the drain. A second drain replaces the deadline and the callback of the first, which is not called.
     ///
     /// A loop that has not answered a second after the limit, since it hangs, is not waited for:
     /// ``DrainReport/unanswered`` counts its connections.

@@ -206,9 +206,7 @@ struct `Files of Unix sockets` {
 struct `A connection to itself` {
     @Test(arguments: Engine.allCases)
     func `is a refusal`(engine: Engine) throws {
-        let listener = try PlainListener()
-        let address = try SocketAddress.ipv4("127.0.0.1", port: Int(listener.port))
-        listener.close()
+        let address = try SocketAddress.ipv4("127.0.0.1", port: Int(unusedPort()))
         let loop = try EventLoop(engine: engine)
         for isHost in [false, true] {
             let diary = Diary()
@@ -230,9 +228,7 @@ struct `A connection to itself` {
 
     @Test(arguments: Engine.allCases)
     func `is one also when it was closed before it opened`(engine: Engine) throws {
-        let listener = try PlainListener()
-        let address = try SocketAddress.ipv4("127.0.0.1", port: Int(listener.port))
-        listener.close()
+        let address = try SocketAddress.ipv4("127.0.0.1", port: Int(unusedPort()))
         let loop = try EventLoop(engine: engine)
         let diary = Diary()
         let connection = try diary.follow {
