@@ -22,6 +22,20 @@ private func file(of descriptor: Int32) -> String? { target(ofLink: "/proc/self/
 /// Files of /sys and /proc, which other threads read now and then, as when they count the processors.
 private func isOpenForAMoment(_ file: String) -> Bool { file.hasPrefix("/sys/") || file.hasPrefix("/proc/") }
 
+/// The sockets of this process that listen on a TCP port, by their kernel names: a group may have several at one port,
+/// and several descriptors of one.
+public func listeningSockets(port: UInt16) throws -> [String: Int32] {
+    var sockets: [String: Int32] = [:]
+    for (descriptor, name) in try openDescriptors() where name.hasPrefix("socket:") {
+        var isListening: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        guard getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &isListening, &length) == 0 else { continue }
+        let address = RawAddress(of: descriptor) { getsockname($0, $1, $2) }
+        if isListening != 0, address.port == port { sockets[name] = descriptor }
+    }
+    return sockets
+}
+
 /// Runs `body` while this process may have no descriptor of this number or above (RLIMIT_NOFILE, soft).
 ///
 /// The limit is the process's: a test that uses this must not run beside another (`.serialized`).
@@ -39,7 +53,7 @@ public func withDescriptorLimit<Answer>(_ limit: Int, _ body: () throws -> Answe
     return try body()
 }
 
-/// Runs `body` while this process can open just so many descriptors more. For a process of the test's own.
+/// Runs `body` while this process can open `room` descriptors more, and no others. For a process of the test's own.
 ///
 /// The limit is one of numbers (getrlimit(2)), so the gaps below the highest one are filled first. Those of raised
 /// clients are above the limit.
@@ -63,8 +77,11 @@ public func takeDescriptors(below end: Int32) throws -> [Int32] {
             taken.append(next)
             next = open("/dev/null", O_RDONLY | O_CLOEXEC)
         }
-        guard next >= 0 else { throw PeerError("open", errno: errno, waitedFor: "descriptor \(end)") }
-        closeOwned(next)
+        // EMFILE: none is free at all.
+        guard next >= 0 || errno == EMFILE else {
+            throw PeerError("open", errno: errno, waitedFor: "descriptor \(end)")
+        }
+        if next >= 0 { closeOwned(next) }
         let isPassing = (0..<end).contains { file(of: $0).map(isOpenForAMoment) ?? true }
         if !isPassing { return taken }
         if deadline.hasPassed { throw deadline.error("open", waitedFor: "files of other threads to close") }

@@ -7,6 +7,8 @@ func serveAsync() async throws {
     let server = try await ServerBootstrap(group: MultiThreadedEventLoopGroup(numberOfThreads: 1))
         .serverChannelOption(.backlog, value: 511)
         .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+        // What a client has sent before it half-closes is answered.
+        .childChannelOption(.allowRemoteHalfClosure, value: true)
         .bind(host: "127.0.0.1", port: 0) { channel in
             channel.eventLoop.makeCompletedFuture {
                 try NIOAsyncChannel<ByteBuffer, ByteBuffer>(wrappingChannelSynchronously: channel)

@@ -123,7 +123,7 @@ struct Answer {
         return String(decoding: line, as: UTF8.self)
     }
 
-    /// Counts so many bytes of the body.
+    /// Counts `count` bytes of the body.
     private mutating func skip(_ count: Int) async throws {
         guard count <= Limits.body - bodyCount else { throw Failure("a body of more than \(Limits.body) bytes") }
         var left = count

@@ -17,7 +17,7 @@ final class Client {
     }
 
     /// Whether a request has begun that is not answered.
-    var isInsideRequest: Bool { deadline != nil || isSaturated }
+    var isInsideRequest: Bool { deadline != nil || request.hasBegun || isSaturated }
 
     /// The longest line, and CR LF. `read` takes more for a line that is too long.
     static let longestLine = Request.longestHead + 2

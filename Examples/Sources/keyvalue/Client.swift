@@ -29,11 +29,16 @@ final class Client {
     /// The longest request that is refused by `Request`, with its reason, and not by the connection.
     static let longestFrame = Request.longest + 2 * Request.longestLine
 
-    /// The whole requests that are there: those that came together are answered together.
+    /// Requests that are answered in one go. To the loop they are one frame, and a turn has a limit of frames.
+    private static let mostAtOnce = 16
+
+    /// The whole requests that are there, up to a bound: those that came together are answered together.
     func read(_ reader: inout ByteReader) -> FrameStatus {
         var status = FrameStatus.needMore
         do throws(Request.Malformed) {
-            while state == .flowing, reader.remaining > 0 {
+            var left = Self.mostAtOnce
+            while left > 0, state == .flowing, reader.remaining > 0 {
+                left -= 1
                 let bytes = reader.rest
                 guard try request.parse(bytes) else {
                     count(bytes.count)

@@ -6,6 +6,8 @@ import ExampleSupport
 private enum Limits {
     /// Clients at a time; more wait in the kernel.
     static let clients = 1_000
+    /// Bytes of one read. What waits behind a client's unread answers and is not counted is no more than this.
+    static let read = 64 * 1024
     /// A client's requests wait while it has not read this many bytes of answers.
     static let answers = 256 * 1024
     /// How long answers may wait for a client that reads nothing.
@@ -32,7 +34,9 @@ struct KeyValue: ParsableCommand {
     }
 
     func run() throws {
-        let loop = try EventLoop(engine: options.engine)
+        var loopOptions = EventLoop.Options()
+        loopOptions.readBufferSize = Limits.read
+        let loop = try EventLoop(engine: options.engine, options: loopOptions)
         let store = Store(loop, memory: memory << 20)
         var clients: [Connection: Client] = [:]
         /// The one that keeps the most memory without being answered; it may be the one that has just sent more.

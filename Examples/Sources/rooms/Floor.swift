@@ -31,7 +31,7 @@ final class Floor {
     private var lastNumber = 0
     private var isClosing = false
     /// Requests on their way, those of members who have gone among them.
-    private var requests = 0
+    private(set) var requests = 0
     /// The rooms that this loop owns: the name of each member, and its loop.
     private var rooms: [String: [String: Int]] = [:]
 
@@ -43,7 +43,7 @@ final class Floor {
     // MARK: Members of this loop
 
     func enter(_ connection: Connection) {
-        // Who comes and goes leaves requests behind. A loop that is slow must not make them many.
+        // Members who come and go leave requests behind. A slow loop must not make them many.
         guard requests < Limits.members * Limits.requests, !isClosing else {
             return connection.finish(within: .farewell)
         }
@@ -118,8 +118,9 @@ final class Floor {
         requests -= 1
         guard let member = members[name] else { return }
         member.requests -= 1
-        if !isHeard {
-            if member.joining == room { member.joining = nil }
+        // A member who has left the room meanwhile needs no answer.
+        if !isHeard, room == member.joining ?? member.room {
+            member.joining = nil
             member.connection.write("ERROR the room's loop has ended\n")
         }
         if member.mayAsk { member.connection.resume() }
@@ -131,11 +132,13 @@ final class Floor {
         member.joining = nil
         member.room = room
         member.connection.write("* you joined \(room)\n")
+        // Another loop may keep the request for long.
+        if member.mayAsk { member.connection.resume() }
     }
 
     private func hear(_ bytes: [UInt8], _ request: Request) {
         for member in members.values where member.room == request.room && member.name != request.member {
-            // Who does not read is reset by the limit of its queue.
+            // A member who does not read is reset by the limit of its queue.
             member.connection.write(bytes)
         }
     }

@@ -29,7 +29,7 @@ struct Rooms: ParsableCommand {
     @OptionGroup var options: ServerOptions
 
     @Option(help: ArgumentHelp("Serve on N loops, each on its own thread.", valueName: "n"))
-    var loops = EventLoop.Group.coreCount
+    var loops = min(EventLoop.Group.coreCount, Limits.loops)
 
     func validate() throws {
         guard (1...Limits.loops).contains(loops) else {
@@ -40,33 +40,10 @@ struct Rooms: ParsableCommand {
     func run() throws {
         let group = try EventLoop.Group(engine: options.engine, count: loops)
         let doors = Doors(count: loops)
-        var listening = Listener.Options()
-        listening.maxConnections = Limits.members
-        listening.beyondMaxConnections = .refuse
-        listening.connection.maxQueuedBytes = Limits.queue
-        listening.connection.sendBufferSize = Limits.sendBuffer
-        listening.connection.keepAlive = .init()
-        let listener = try group.listen(on: options.address, options: listening) { loop in
-            let index = loop.indexInGroup ?? 0
-            let floor = Floor(index, doors)
-            doors.set(LoopBound(floor, on: loop), of: index)
-            return floor.enter
-        }
+        let listener = try doors.listen(on: options.address, group)
         listener.onShed = { _, shed in printLine("Turned away \(shed.count): \(shed.cause)") }
         listener.onError = { _, error in printLine("\(error)") }
-        group.onLoopEnd = { _, index, error in
-            printLine("Loop \(index) has ended\(error.map { ": \($0)" } ?? "")")
-            doors.all { $0.loopEnded(index) }
-        }
-        for signal in [EventLoop.Signal.terminate, .interrupt] {
-            try group.loop.onSignal(signal) { [drain = options.drain] watcher in
-                watcher.cancel()
-                listener.drain(within: .seconds(drain)) { report in
-                    printLine("Drained: \(report.finished) finished, \(report.forced) were cut off")
-                }
-                doors.all { $0.close() }
-            }.unref()
-        }
+        try group.drain(listener, within: .seconds(options.drain)) { doors.all { $0.close() } }
         printLine("Listening on port \(listener.localAddress.port ?? 0)")
         try group.run()
     }
@@ -81,9 +58,26 @@ final class Doors: Sendable {
         self.count = count
     }
 
-    func set(_ door: LoopBound<Floor>, of index: Int) { doors.withLock { $0[index] = door } }
+    /// Listens on all loops, each with a floor. Every loop has set its door before there is a client.
+    func listen(on address: SocketAddress, _ group: EventLoop.Group) throws(IOError) -> GroupListener {
+        var options = Listener.Options()
+        options.maxConnections = Limits.members
+        options.beyondMaxConnections = .refuse
+        options.connection.maxQueuedBytes = Limits.queue
+        options.connection.sendBufferSize = Limits.sendBuffer
+        options.connection.keepAlive = .init()
+        group.onLoopEnd = { [self] _, index, error in
+            printLine("Loop \(index) has ended\(error.map { ": \($0)" } ?? "")")
+            all { $0.loopEnded(index) }
+        }
+        return try group.listen(on: address, options: options) { [self] loop in
+            let index = loop.indexInGroup ?? 0
+            let floor = Floor(index, self)
+            doors.withLock { $0[index] = LoopBound(floor, on: loop) }
+            return floor.enter
+        }
+    }
 
-    /// Every loop has set its door before there is a client.
     subscript(index: Int) -> LoopBound<Floor>? { doors.withLock { $0[index] } }
 
     /// Which loop owns a room.

@@ -51,7 +51,7 @@ enum Request {
 /// What a request is answered, or one shard's part of that.
 enum Answer: Sendable {
     case value([UInt8])
-    case nothing
+    case noValue
     case done
     case count(Int)
     case error(String)
@@ -59,7 +59,7 @@ enum Answer: Sendable {
     var line: [UInt8] {
         switch self {
         case .value(let value): Array("VALUE ".utf8) + value + Array("\n".utf8)
-        case .nothing: Array("NONE\n".utf8)
+        case .noValue: Array("NONE\n".utf8)
         case .done: Array("OK\n".utf8)
         case .count(let count): Array("\(count)\n".utf8)
         case .error(let reason): Array("ERROR \(reason)\n".utf8)

@@ -61,7 +61,7 @@ final class Shard {
     private func perform(_ operation: Operation) -> Answer {
         switch operation {
         case .get(let key):
-            return values[key].map { .value($0) } ?? .nothing
+            return values[key].map { .value($0) } ?? .noValue
         case .set(let key, let value):
             guard values.count < keyLimit || values[key] != nil else {
                 return .error("the shard has \(keyLimit) keys already")
@@ -69,7 +69,7 @@ final class Shard {
             values[key] = value
             return .done
         case .delete(let key):
-            return values.removeValue(forKey: key) == nil ? .nothing : .done
+            return values.removeValue(forKey: key) == nil ? .noValue : .done
         case .count:
             return .count(values.count)
         }

@@ -9,7 +9,7 @@ enum Limits {
     /// Messages of one client that are on their way to other loops, and its answers that wait for earlier ones. COUNT
     /// alone sends one to each loop, and may go beyond it by that.
     static let underWay = 64
-    /// A paused client is read again when so few are left.
+    /// A paused client is read again when no more than this are left.
     static let fewUnderWay = underWay / 2
     /// Bytes of a key.
     static let key = 250
@@ -36,7 +36,7 @@ struct Shards: ParsableCommand {
     @Option(help: ArgumentHelp("Serve on N loops, each on its own thread; by default one a core.", valueName: "n"))
     var loops = EventLoop.Group.coreCount
 
-    @Option(help: ArgumentHelp("Refuse new keys beyond so many in a shard.", valueName: "n"))
+    @Option(help: ArgumentHelp("Refuse new keys in a shard that has N.", valueName: "n"))
     var keys = 100_000
 
     func validate() throws {
@@ -70,7 +70,7 @@ final class Directory {
         listening.maxConnections = Limits.clients
         listening.connection.timeouts.write = Limits.unread
         listening.connection.keepAlive = .init()
-        // Whoever has sent everything still gets the answers.
+        // A client that has sent everything still gets the answers.
         listening.connection.allowsHalfOpen = true
         let directory = LoopBound(self, on: group.loop)
         let listener = try group.listen(on: address, options: listening, distribution: .evenly) { loop in

@@ -1,8 +1,11 @@
 import CallbackServer
+import Dispatch
 import ExampleTestSupport
 import Foundation
 import Glibc
 import Testing
+
+@testable import rooms
 
 @Suite(.timeLimit(.minutes(20)))
 struct `Rooms` {
@@ -45,7 +48,7 @@ struct `Rooms` {
         let (author, reader) = (try join(rooms, "hall"), try join(rooms, "hall"))
         try author.client.expect("* \(reader.name) joined\n")
         let stuck = try rooms.client(receiveBuffer: 4_096)
-        let name = try enter(stuck, "hall")
+        let name = try Self.enter(stuck, "hall")
         for other in [author, reader] { try other.client.expect("* \(name) joined\n") }
         let memory = try peakResidentBytes(of: rooms.child)
         let text = String(repeating: "y", count: 500)
@@ -113,14 +116,97 @@ struct `Rooms` {
         try stop(rooms, [ann])
     }
 
+    /// One loop hangs, and has a member of the room. The others are read until a bound, and go on behind it.
+    @Test(arguments: Engine.allCases)
+    func `a loop that hangs has few lines waiting for it, and keeps nobody else from going`(engine: Engine) throws {
+        try inThisProcess(engine) { house in
+            let room = try #require((0...).lazy.map { "hall\($0)" }.first { house.doors.owner(of: $0) == 0 })
+            // In turns: the first is on loop 0.
+            let ann = try house.join(room)
+            let bob = try house.join(room)
+            try ann.client.expect("* \(bob.name) joined\n")
+            let goOn = DispatchSemaphore(value: 0)
+            house.members[1].execute { _ in goOn.wait() }
+            let line = String(repeating: "z", count: 400)
+            let sentCount = try ann.client.sendUntilFull(
+                Array(String(repeating: line + "\n", count: 100).utf8), most: 64 << 20)
+            let floor = try #require(house.doors[0])
+            #expect(try answer(of: floor) { $0.requests } == Limits.requests)
+            // Let in by loop 0, although loop 1 has not heard of it.
+            let cat = try house.join(room)
+            try cat.client.send("/quit\n")
+            try cat.client.expectEnd()
+            goOn.signal()
+            for _ in 0..<sentCount / (line.utf8.count + 1) {
+                var heard = ""
+                repeat { heard = try bob.client.receiveLine() } while heard.hasPrefix("* \(cat.name)")
+                try #require(heard == "<\(ann.name)> \(line)")
+            }
+            for member in [ann, bob, cat] { member.client.close() }
+        }
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `the rooms of a loop that has ended are told as such, and left in peace`(engine: Engine) throws {
+        try inThisProcess(engine) { house in
+            let names = (0...).lazy.map { "hall\($0)" }
+            let ending = try #require(names.first { house.doors.owner(of: $0) == 1 })
+            let staying = try #require(names.first { house.doors.owner(of: $0) == 0 })
+            let ann = try house.join(ending)
+            let bob = try house.join(staying)
+            house.members[1].execute { $0.stop() }
+            _ = try bob.client.receiveUntilOver()
+            try ann.client.ask("/who\n", "ERROR the room's loop has ended\n")
+            try ann.client.ask("hello\n", "ERROR the room's loop has ended\n")
+            try ann.client.ask("/leave\n", "* you left \(ending)\n")
+            try ann.client.ask("/join \(ending)\n", "ERROR the room's loop has ended\n")
+            try ann.client.ask("/join \(staying)\n", "* you joined \(staying)\n")
+            // Bob has gone once the group has told of the end.
+            var here = ""
+            for _ in 0..<10_000 where here != "* here: \(ann.name)" {
+                try ann.client.send("/who\n")
+                here = try ann.client.receiveLine()
+            }
+            #expect(here == "* here: \(ann.name)")
+            ann.client.close()
+        }
+    }
+
+    private struct House: Sendable {
+        let doors: Doors
+        let members: [EventLoop.Group.Member]
+        let port: UInt16
+
+        func join(_ room: String) throws -> Somebody {
+            let client = try PlainClient(port: port, timeLimit: Example.patience)
+            return (client, try Rooms.enter(client, room))
+        }
+    }
+
+    /// Two loops in this process, since a loop of a program cannot be made to hang. `body` runs on its own thread.
+    private func inThisProcess(_ engine: Engine, _ body: @escaping @Sendable (House) throws -> Void) throws {
+        let group = try EventLoop.Group(engine: engine, count: 2)
+        let doors = Doors(count: 2)
+        let listener = try doors.listen(on: .ipv4("127.0.0.1", port: 0), group)
+        let house = House(
+            doors: doors, members: group.members, port: UInt16(try #require(listener.localAddress.port)))
+        let end = LoopBound(listener, on: group.loop)
+        let visitors = onThread {
+            defer { end.execute { $0.close() } }
+            try body(house)
+        }
+        try group.run()
+        try visitors.value(timeLimit: Example.patience)
+    }
+
     typealias Somebody = (client: PlainClient, name: String)
 
     private func join(_ rooms: Example, _ room: String) throws -> Somebody {
         let client = try rooms.client()
-        return (client, try enter(client, room))
+        return (client, try Self.enter(client, room))
     }
 
-    private func enter(_ client: PlainClient, _ room: String) throws -> String {
+    private static func enter(_ client: PlainClient, _ room: String) throws -> String {
         let greeting = try client.receiveLine()
         let name = try #require(greeting.firstMatch(of: /^\* you are (.+):/)?.output.1, "\(greeting)")
         try client.ask("/join \(room)\n", "* you joined \(room)\n")

@@ -41,7 +41,11 @@ extension GroupListener {
                 failure = .invalid("listen", "loop \(index) of the group does not answer", errno: ETIMEDOUT)
             }
         }
-        if let failure { throw failure }
+        if let failure {
+            // A loop that has not answered keeps its socket, which would go on listening.
+            for socket in passed { socket?.close() }
+            throw failure
+        }
         guard !openLoops.isEmpty else { throw .invalid("listen", "no loop of the group is left", errno: ECANCELED) }
         if distribution == .evenly { accept(from: sockets[0]) }
         for index in members.indices where !openLoops.contains(index) { takeOver(index) }

@@ -16,10 +16,13 @@ final class PassedSocket: Sendable {
     /// The descriptor, which the caller owns from now on; -1 for a second caller.
     func take() -> Int32 { descriptor.exchange(-1, ordering: .acquiringAndReleasing) }
 
-    deinit {
+    deinit { close() }
+
+    /// Closes it, unless it has been taken.
+    func close() {
         let descriptor = take()
         guard descriptor >= 0 else { return }
-        if isClient { linux_reset(descriptor) } else { close(descriptor) }
+        if isClient { linux_reset(descriptor) } else { Glibc.close(descriptor) }
     }
 }
 

@@ -109,18 +109,6 @@ func listeningSocket(port: UInt16) throws -> (descriptor: Int32, kernelName: Str
     try listeningSockets(port: port).first.map { ($0.value, $0.key) }
 }
 
-/// All of them, by their kernel names: a group may have several at one port, and several descriptors of one.
-private func listeningSockets(port: UInt16) throws -> [String: Int32] {
-    var sockets: [String: Int32] = [:]
-    for (descriptor, name) in try openDescriptors() where name.hasPrefix("socket:") {
-        var isListening: Int32 = 0
-        var length = socklen_t(MemoryLayout<Int32>.size)
-        guard getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &isListening, &length) == 0 else { continue }
-        if isListening != 0, localPort(of: descriptor) == port { sockets[name] = descriptor }
-    }
-    return sockets
-}
-
 /// How many clients wait to be accepted at a port of this process: `tcpi_unacked` of its listening sockets.
 func waitingClients(port: UInt16) -> Int {
     let sockets = (try? listeningSockets(port: port)) ?? [:]

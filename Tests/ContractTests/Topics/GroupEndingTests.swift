@@ -126,6 +126,35 @@ struct `The end of a group` {
         try stage.group.run()
     }
 
+    /// The loop hangs before it hears of the listener, or in the closure that makes what its connections share.
+    @Test(arguments: Engine.allCases, [EventLoop.Group.Distribution.shared, .byKernel])
+    func `listens on no loop if one does not answer, not even later`(
+        engine: Engine, distribution: EventLoop.Group.Distribution
+    ) throws {
+        for isInside in [false, true] {
+            let group = try EventLoop.Group(engine: engine, count: 2)
+            let mayGoOn = Flag()
+            if !isInside { group.members[1].execute { _ in mayGoOn.wait() } }
+            let port = try unusedPort()
+            let error = #expect(throws: IOError.self) {
+                try group.listen(on: .ipv4("127.0.0.1", port: Int(port)), distribution: distribution) { loop in
+                    if isInside, loop.indexInGroup == 1 { mayGoOn.wait() }
+                    return { _ in }
+                }
+            }
+            #expect(error?.name == "ETIMEDOUT" && error?.detail?.contains("loop 1") == true)
+            // Loop 0 hears of it in its own time.
+            try group.run()
+            try waitUntilRefused(port: port)
+            mayGoOn.set()
+            var answers: [Int?] = []
+            group.collect(within: .seconds(10), { $0.indexInGroup ?? -1 }, then: { answers = $0 })
+            try group.run()
+            #expect(answers == [0, 1])
+            try waitUntilRefused(port: port)
+        }
+    }
+
     /// Whichever call meets the limit, on whichever loop.
     @Test(arguments: Engine.allCases, EventLoop.Group.Distribution.allCases)
     func `listens on no loop if one has no descriptor for it`(
