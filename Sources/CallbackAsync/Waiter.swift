@@ -43,7 +43,7 @@ class WaitedFor {
         let object = LoopOnly(self)
         let waker = waker
         return try await withTaskCancellationHandler {
-            // Makes the closure the actor's.
+            // Not captured, it would leave the closure of no actor.
             _ = isolation
             return try await unsafe withUnsafeThrowingContinuation { continuation in
                 begin(unsafe Waiter(number, continuation))

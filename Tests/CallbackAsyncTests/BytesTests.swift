@@ -17,10 +17,7 @@ private actor Server: LoopActor {
         Task {
             do {
                 for try await connection in listener.opened.connections {
-                    for try await bytes in connection.bytes {
-                        loopExecutor.checkIsolated()
-                        try await connection.send(bytes)
-                    }
+                    for try await bytes in connection.bytes { try await connection.send(bytes) }
                 }
             } catch { Issue.record(error) }
             isOver = true

@@ -22,20 +22,6 @@ private func file(of descriptor: Int32) -> String? { target(ofLink: "/proc/self/
 /// Files of /sys and /proc, which other threads read now and then, as when they count the processors.
 private func isOpenForAMoment(_ file: String) -> Bool { file.hasPrefix("/sys/") || file.hasPrefix("/proc/") }
 
-/// The sockets of this process that listen on a TCP port, by their kernel names: a group may have several at one port,
-/// and several descriptors of one.
-public func listeningSockets(port: UInt16) throws -> [String: Int32] {
-    var sockets: [String: Int32] = [:]
-    for (descriptor, name) in try openDescriptors() where name.hasPrefix("socket:") {
-        var isListening: Int32 = 0
-        var length = socklen_t(MemoryLayout<Int32>.size)
-        guard getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &isListening, &length) == 0 else { continue }
-        let address = RawAddress(of: descriptor) { getsockname($0, $1, $2) }
-        if isListening != 0, address.port == port { sockets[name] = descriptor }
-    }
-    return sockets
-}
-
 /// Runs `body` while this process may have no descriptor of this number or above (RLIMIT_NOFILE, soft).
 ///
 /// The limit is the process's: a test that uses this must not run beside another (`.serialized`).
@@ -70,7 +56,7 @@ public func withRoom<Answer>(forDescriptors room: Int, _ body: () throws -> Answ
 /// The number of a file that another thread has open for a moment is waited for.
 public func takeDescriptors(below end: Int32) throws -> [Int32] {
     var taken: [Int32] = []
-    let deadline = Deadline(in: .seconds(10))
+    let deadline = Deadline(in: standardTimeLimit)
     while true {
         var next = open("/dev/null", O_RDONLY | O_CLOEXEC)
         while 0..<end ~= next {

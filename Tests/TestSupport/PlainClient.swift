@@ -209,36 +209,3 @@ public final class PlainClient: Sendable {
         }
     }
 }
-
-/// Waits until a TCP port of 127.0.0.1 refuses. Throws at once if this process listens there, and if the port still
-/// takes clients after the limit.
-///
-/// A listener that has closed can be there for a moment more: a child that another test has just forked has all
-/// sockets until it executes its program.
-public func waitUntilRefused(port: UInt16, timeLimit: Duration = standardTimeLimit) throws {
-    guard try listeningSockets(port: port).isEmpty else {
-        throw PeerError(
-            call: "connect", cause: .unexpected("this process listens"), waitedFor: "port \(port) to refuse")
-    }
-    let deadline = Deadline(in: timeLimit)
-    while true {
-        do {
-            _ = try PlainClient(port: port, timeLimit: timeLimit)
-        } catch let error as PeerError where error.errno == ECONNREFUSED {
-            return
-        } catch let error as PeerError where error.errno == ECONNRESET {
-            // Taken by a listener that has closed since.
-        }
-        if deadline.hasPassed { throw deadline.error("connect", waitedFor: "port \(port) to refuse") }
-        _ = poll(nil, 0, 1)
-    }
-}
-
-/// A TCP port of 127.0.0.1 that has no listener and can be bound.
-public func unusedPort() throws -> UInt16 {
-    let listener = try PlainListener()
-    let port = listener.port
-    listener.close()
-    try waitUntilRefused(port: port)
-    return port
-}

@@ -29,7 +29,8 @@ final class Client {
     /// The longest request that is refused by `Request`, with its reason, and not by the connection.
     static let longestFrame = Request.longest + 2 * Request.longestLine
 
-    /// Requests that are answered in one go. To the loop they are one frame, and a turn has a limit of frames.
+    /// Requests that are answered in one go. A turn has a limit of frames, and these are one of them: without a bound
+    /// one client's whole read would be answered before anybody else has a turn.
     private static let mostAtOnce = 16
 
     /// The whole requests that are there, up to a bound: those that came together are answered together.

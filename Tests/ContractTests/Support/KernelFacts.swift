@@ -120,17 +120,6 @@ func waitingClients(port: UInt16) -> Int {
     }
 }
 
-/// The TCP port that a descriptor over IPv4 is bound to.
-func localPort(of descriptor: Int32) -> UInt16? {
-    var address = sockaddr_in()
-    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-    let status = withUnsafeMutableBytes(of: &address) { bytes in
-        getsockname(descriptor, bytes.baseAddress!.assumingMemoryBound(to: sockaddr.self), &length)
-    }
-    guard status == 0, address.sin_family == sa_family_t(AF_INET) else { return nil }
-    return UInt16(bigEndian: address.sin_port)
-}
-
 extension Listener {
     /// The port of a TCP listener, as peers take it.
     var port: UInt16 { UInt16(localAddress.port ?? 0) }
