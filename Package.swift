@@ -21,6 +21,7 @@ let package = Package(
     products: [
         .library(name: "CallbackServer", targets: ["CallbackServer"]),
         .library(name: "CallbackAsync", targets: ["CallbackAsync"]),
+        .library(name: "CallbackTLS", targets: ["CallbackTLS"]),
         .library(name: "ParityKit", targets: ["ParityKit"]),
         .executable(name: "echo", targets: ["echo"]),
         .executable(name: "parity", targets: ["parity"]),
@@ -49,6 +50,8 @@ let package = Package(
             name: "CallbackServer", dependencies: ["CallbackModel", "LibuvEngine", "ReadinessEngine"],
             swiftSettings: strict),
         .target(name: "CallbackAsync", dependencies: ["CallbackModel"], swiftSettings: strict),
+        .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+        .target(name: "CallbackTLS", dependencies: ["CallbackModel", "COpenSSL"], swiftSettings: strict),
         .executableTarget(
             name: "echo",
             dependencies: [

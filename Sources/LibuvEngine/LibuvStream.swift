@@ -141,7 +141,8 @@ internal import LinuxSockets
     // MARK: Reading
 
     override func startReading() {
-        guard let handle = unsafe handle else { return }
+        // A second uv_read_start would fail with EALREADY.
+        guard let handle = unsafe handle, !isReading else { return }
         isReading = true
         let status = unsafe uv_read_start(handle, lendBuffer, didRead)
         if status != 0 { readFailed(IOError(uv: status, call: "read")) }
@@ -191,7 +192,8 @@ internal import LinuxSockets
             return isLost ? readFailed(IOError(call: "recv", errno: lossError(of: socket))) : reachedEnd()
         }
         if count < 0, errno != EAGAIN { return readFailed(IOError(call: "recv", errno: errno)) }
-        // Before the bytes are delivered, since their receiver may stop reading again.
+        // libuv has stopped. Before the bytes are delivered, since their receiver may stop reading again.
+        isReading = false
         startReading()
         guard count > 0 else { return }
         unsafe deliver(self, buffer.baseAddress?.assumingMemoryBound(to: CChar.self), count)

@@ -59,6 +59,7 @@ extension IOError {
     static let noAddress = EADDRNOTAVAIL
     static let overflow = EOVERFLOW
     static let badMessage = EBADMSG
+    package static let protocolError = EPROTO
     static let messageTooLong = EMSGSIZE
 
     /// Whether a peer's reset caused this error. The kernel gives ECONNRESET to the first call after it and EPIPE to
@@ -94,5 +95,5 @@ private let errnoMeanings: [Int32: String] = [
     ENAMETOOLONG: "name too long", ENOMEM: "out of memory", ENOBUFS: "no buffer space",
     EHOSTUNREACH: "no route to the host", ENETUNREACH: "network unreachable",
     EAFNOSUPPORT: "address family not supported", EEXIST: "exists already", EBUSY: "busy",
-    EROFS: "read-only file system", ENOTSOCK: "not a socket", EOPNOTSUPP: "not supported",
+    EPROTO: "protocol error", EROFS: "read-only file system", ENOTSOCK: "not a socket", EOPNOTSUPP: "not supported",
 ]

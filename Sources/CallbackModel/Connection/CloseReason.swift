@@ -14,6 +14,9 @@ public enum CloseReason: Hashable, Sendable {
     case peerClosed
     /// The peer reset the connection: ECONNRESET, or EPIPE on a write (tcp(7)).
     case peerReset
+    /// The peer's FIN came, and the end that its TLS has to send before was missing (RFC 8446, section 6.1). Something
+    /// may be missing behind what was received.
+    case truncated
     /// A time-out passed, and `onTimeout` did not keep the connection.
     case timedOut(TimeoutKind)
     /// More was queued than ``Connection/Options/maxQueuedBytes``; or more than ``EventLoop/Options/maxQueuedBytes``,

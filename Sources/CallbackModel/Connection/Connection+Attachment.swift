@@ -24,7 +24,7 @@ extension Connection {
     package var waker: EventLoop.Waker { EventLoop.Waker(queue: core.wakes) }
 
     /// Why nothing can be written any more; `nil` while something can.
-    package var reasonOfEnding: CloseReason? { output == .open ? nil : cause ?? .localClose }
+    package var reasonOfEnding: CloseReason? { output.isOpen ? nil : cause ?? .localClose }
 
     /// Why the connection has closed, or its loop is let go; `nil` before `onClose` has run.
     package var reasonOfClosing: CloseReason? {

@@ -5,12 +5,12 @@ extension Connection {
     /// A peer that never finishes keeps the connection; an idle time-out ends that.
     public func end() {
         core.assertThread("Connection.end")
-        guard output == .open else { return }
+        guard output.isOpen else { return }
         cause = cause ?? .localClose
         core.flushBatch(of: self)
-        guard output == .open else { return }
+        guard output.isOpen else { return }
         move(output: .ending)
-        driver.finish()
+        finishOutput()
     }
 
     /// Sends what is queued, then closes, whatever the peer does; no more data is delivered.
@@ -25,9 +25,13 @@ extension Connection {
         core.flushBatch(of: self)
         // The flush may have failed and closed.
         guard isUsable else { return }
+        if watch.contains(.layered) {
+            finishLayer()
+            guard isUsable else { return }
+        }
         if queuedByteCount == 0 { return closeDriver() }
         move(to: .flushing, output: .closed, input: .closed)
-        driver.stopReading()
+        stopReading()
         boundClosing()
         endTimers()
     }
@@ -65,7 +69,7 @@ extension Connection {
         noteFailure(error)
         // Known already, by a write in `onOpen`.
         if lifecycle == .readingOut { return }
-        guard error.isPeerReset, input == .flowing, lifecycle == .open || lifecycle == .starting else {
+        guard error.isPeerReset, input.flows, lifecycle == .open || lifecycle == .starting || isInHandshake else {
             return closeDriver()
         }
         move(to: .readingOut, output: .closed)
@@ -99,7 +103,7 @@ extension Connection {
 
     /// Closes the descriptor if `close()` has waited for the queue and it is empty.
     func closeIfFlushed() {
-        if lifecycle == .flushing, bufferedByteCount == 0 { closeDriver() }
+        if lifecycle == .flushing, bufferedByteCount == 0, queuedByteCount == 0 { closeDriver() }
     }
 
     // MARK: The end
@@ -131,6 +135,7 @@ extension Connection {
         core.noteEvent()
         // One that had ended has no target any more, unless `onClose` makes it a source.
         let isCutSource = rare?.pipeTarget != nil
+        if watch.contains(.layered) { layer?.connectionClosed(reason) }
         if let closeCallback { core.perform(.close) { closeCallback(self, reason) } }
         tellAttachment(reason)
         cancelTasks()
@@ -145,13 +150,13 @@ extension Connection {
     func closeAtDrainDeadline(_ forcing: Listener.Forcing) {
         guard lifecycle != .closing, lifecycle != .closed else { return }
         noteCause(.drainDeadline)
-        closeDriver(resetting: forcing == .reset || isPeerOwed)
+        if forcing == .reset || isPeerOwed { closeDriver(resetting: true) } else { closeDriverProperly() }
     }
 
     /// Whether this side has more to send: queued bytes, or what a pipe's source may still bring. With FIN the peer
     /// would then take a part for the whole.
     var isPeerOwed: Bool {
-        bufferedByteCount > 0 || output == .open && isPipeTarget
+        bufferedByteCount > 0 || output.isOpen && isPipeTarget
     }
 
     /// Closes without calling anyone: the loop is being let go.
@@ -159,6 +164,7 @@ extension Connection {
         rare?.boundFile?.remove()
         // Before the callbacks are let go, and with them what is known of pipes.
         let isPeerOwed = self.isPeerOwed
+        if !isPeerOwed { finishLayer() }
         let attachment = rare?.attachment
         releaseCallbacks()
         cause = cause ?? .localClose

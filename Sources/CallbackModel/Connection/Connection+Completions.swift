@@ -51,7 +51,7 @@ extension Connection {
 
     /// Registers the completion of `count` bytes before they are written, since the write itself may already owe it.
     private func expect(_ count: Int, _ completion: @escaping (WriteResult) -> Void) -> Bool {
-        guard output == .open else { return false }
+        guard output.isOpen else { return false }
         needRare().completions.append(end: acceptedByteCount + UInt64(count), completion)
         watch.insert(.completions)
         return true
@@ -59,7 +59,7 @@ extension Connection {
 
     private func expected(_ status: WriteStatus) -> WriteStatus {
         if status == .closed { needRare().completions.removeLast() }
-        if bufferedByteCount == 0, output == .open { putOffDelivery() }
+        if bufferedByteCount == 0, output.isOpen { putOffDelivery() }
         return status
     }
 

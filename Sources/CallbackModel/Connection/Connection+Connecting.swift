@@ -121,19 +121,22 @@ extension Connection {
         switch lifecycle {
         case .connecting, .starting: break
         // `close()` waited for this. If all bytes of a host's connection left in one call, no driver tells of it.
-        case .flushing: return closeIfFlushed()
+        case .flushing: return layer?.driverOpened() == true ? () : closeIfFlushed()
         // A write to an adopted connection has met a reset: what came before it is still read.
         case .readingOut: return begin()
         case .open, .closing, .closed: return
         }
-        if let race = rare?.race { return race.won(by: self) }
+        if let rare {
+            if let race = rare.race { return race.won(by: self) }
+            if let layer = rare.layer, layer.driverOpened() { return }
+        }
         let wasConnecting = lifecycle == .connecting
         // Not read from before the user's first callback has returned, as with an accepted one.
         move(to: .starting)
         openedAt = core.milliseconds
         lastReadAt = openedAt
         lastWriteAt = openedAt
-        if wasConnecting, let onOpen = rare?.onOpen { core.perform(.open) { onOpen(self) } }
+        if wasConnecting, let onOpen = rare?.layer?.onSecured ?? rare?.onOpen { core.perform(.open) { onOpen(self) } }
         begin()
         if isOwedSomething { putOffDelivery() }
     }

@@ -70,7 +70,7 @@ extension Connection {
 
     /// Also while the connection pauses, since only the time stands still then.
     private var inputDebt: InputDebt {
-        guard input == .flowing || isHalted, !isFinishing else { return .none }
+        guard input.flows || isHalted, !isFinishing else { return .none }
         guard let framing = rare?.framing, framing.framer != nil else { return .anything }
         let pending = framing.pendingCount
         return pending > 0 ? .rest(of: bytesRead - UInt64(pending)) : .none
@@ -106,7 +106,7 @@ extension Connection {
 
     func resumeRateWindow() {
         // A pause that turns into the loop's own, or the other way round, goes on.
-        guard input == .flowing else { return }
+        guard input.flows else { return }
         rare?.rateWindow?.endPause(at: core.milliseconds)
     }
 

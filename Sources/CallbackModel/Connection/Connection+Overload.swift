@@ -12,12 +12,12 @@ extension Connection {
     /// Stops reading, or reads again, by what is queued now. Runs no callback.
     func updateHold() {
         switch input {
-        case .flowing where core.isAboveShare(self):
+        case .flowing where core.isAboveShare(self), .layered where core.isAboveShare(self):
             move(input: .held)
             pauseRateWindow()
-            driver.stopReading()
+            stopReading()
         case .held where !core.isAboveShare(self): readAgain()
-        case .flowing, .held, .paused, .ended, .closed: break
+        case .flowing, .layered, .held, .paused, .ended, .closed: break
         }
     }
 
@@ -27,7 +27,7 @@ extension Connection {
     }
 
     private func readAgain() {
-        move(input: .flowing)
+        move(input: flowingInput)
         silenceBegins()
         guard isReadable else { return }
         beginReading()

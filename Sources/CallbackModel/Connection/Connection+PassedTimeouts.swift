@@ -39,7 +39,7 @@ extension Connection {
     /// Whether the kernel has something for the loop to do, which would put off this time-out.
     private func waitsForLoop(_ kind: TimeoutKind) -> Bool {
         switch kind {
-        case .connect: driver.hasRoom
+        case .connect: layer?.isWaitingForLoop ?? driver.hasRoom
         case .read: readsInput && driver.hasInput
         case .write, .saturated: driver.hasRoom
         case .idle, .minimumRate: readsInput && driver.hasInput || queuedByteCount > 0 && driver.hasRoom
@@ -49,7 +49,7 @@ extension Connection {
     }
 
     /// A paused connection's input does not count: it is this side that does not read it.
-    private var readsInput: Bool { input == .flowing }
+    private var readsInput: Bool { input.flows }
 
     /// Looks again when the engine has read and written once more.
     private func extend(_ passed: Countdown, toNextTurnAfter now: UInt64) -> Bool {

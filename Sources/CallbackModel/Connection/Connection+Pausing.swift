@@ -3,10 +3,10 @@ extension Connection {
     public func pause() {
         core.assertThread("Connection.pause")
         switch input {
-        case .flowing:
+        case .flowing, .layered:
             move(input: .paused)
             pauseRateWindow()
-            driver.stopReading()
+            stopReading()
             core.watchPaused()
         case .held:
             move(input: .paused)
@@ -21,9 +21,9 @@ extension Connection {
         core.assertThread("Connection.resume")
         guard input == .paused else { return }
         if isPausedByPipe { return forgetUserPause() }
-        move(input: core.isAboveShare(self) ? .held : .flowing)
+        move(input: core.isAboveShare(self) ? .held : flowingInput)
         readTimeoutBegins()
-        if isReadable, input == .flowing { beginReading() }
+        if isReadable, input.flows { beginReading() }
         timeoutsChanged()
     }
 }

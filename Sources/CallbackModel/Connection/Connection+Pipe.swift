@@ -68,7 +68,7 @@ extension Connection {
     }
 
     private func pauseForPipe() {
-        guard input == .flowing || input == .held else { return }
+        guard input.flows || input == .held else { return }
         pause()
         needRare().pipePause = .full
     }

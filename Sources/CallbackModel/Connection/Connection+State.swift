@@ -4,17 +4,23 @@ extension Connection {
     /// What may still be written. `write` looks at nothing else.
     enum Output: UInt8 {
         case open
+        /// As `open`, and a ``ConnectionLayer`` stands before the driver.
+        case layered
         /// `end()` was called: FIN follows the queue.
         case ending
         /// FIN is sent.
         case ended
         /// Nothing more goes out: closing, closed, or a write has failed.
         case closed
+
+        var isOpen: Bool { self == .open || self == .layered }
     }
 
     /// What may still be delivered.
     enum Input: UInt8 {
         case flowing
+        /// As `flowing`, and a ``ConnectionLayer`` stands behind the driver.
+        case layered
         /// By ``Connection/pause()``.
         case paused
         /// By an overloaded loop: more than its share is queued.
@@ -22,11 +28,13 @@ extension Connection {
         /// `onEnd` has run.
         case ended
         case closed
+
+        var flows: Bool { self == .flowing || self == .layered }
     }
 
     /// How far the connection is from its end.
     enum Lifecycle: UInt8 {
-        /// By this side, and not open yet.
+        /// By this side, and not open yet; or a layer's handshake is under way.
         case connecting
         /// Before `onConnection` has returned: nothing is read yet.
         case starting
@@ -41,17 +49,20 @@ extension Connection {
         case closed
     }
 
-    /// Whether the three go together: 32 of the 140 combinations do.
+    /// Whether the three go together: 54 of the 210 combinations do.
     static func isLegal(_ lifecycle: Lifecycle, _ output: Output, _ input: Input) -> Bool {
-        switch (lifecycle, output) {
-        case (.connecting, .open), (.connecting, .ending), (.starting, .open), (.starting, .ending):
-            input == .flowing || input == .paused || input == .held
+        // A layer stands at both edges or at none.
+        if output == .open && input == .layered || output == .layered && input == .flowing { return false }
+        return switch (lifecycle, output) {
+        case (.connecting, .open), (.connecting, .layered), (.connecting, .ending), (.starting, .open),
+            (.starting, .layered), (.starting, .ending):
+            input.flows || input == .paused || input == .held
         // With FIN sent nothing is queued, so the connection has no more than its share: it is not held.
-        case (.connecting, .ended), (.starting, .ended): input == .flowing || input == .paused
-        case (.open, .open), (.open, .ending): input != .closed
-        case (.open, .ended): input == .flowing || input == .paused || input == .ended
+        case (.connecting, .ended), (.starting, .ended): input.flows || input == .paused
+        case (.open, .open), (.open, .layered), (.open, .ending): input != .closed
+        case (.open, .ended): input.flows || input == .paused || input == .ended
         // The queue is dropped, so this is not held either.
-        case (.readingOut, .closed): input == .flowing || input == .paused
+        case (.readingOut, .closed): input.flows || input == .paused
         case (.flushing, .closed), (.closing, .closed), (.closed, .closed): input == .closed
         case (_, .closed), (.flushing, _), (.readingOut, _), (.closing, _), (.closed, _): false
         }
@@ -63,8 +74,10 @@ extension Connection {
 extension Connection {
     /// Bytes that were written and that the kernel has not taken yet.
     public var bufferedByteCount: Int {
-        if queuedByteCount > 0 { noteProgress() }
-        return queuedByteCount + core.batch.count(of: self)
+        let batched = core.batch.count(of: self)
+        if queuedByteCount == 0 { return batched }
+        noteProgress()
+        return (layer?.unsentByteCount ?? queuedByteCount) + batched
     }
 
     /// Bytes that the kernel has taken.

@@ -57,7 +57,7 @@ extension Connection {
         if input != .held { consider(.idle, times.idle, since: max(lastReadAt, lastWriteAt, starts.idle)) }
         if isFinishing {
             consider(.close, rare?.finishLimit, since: finishingSince)
-        } else if input == .flowing {
+        } else if input.flows {
             consider(.read, times.read, since: max(lastReadAt, starts.read))
         }
         if queuedByteCount > 0 { consider(.write, times.write, since: max(lastWriteAt, starts.write)) }
@@ -96,7 +96,11 @@ extension Connection {
             if kind != .close, isBoundedByClose { return }
             noteCause(.timedOut(kind))
             // FIN behind bytes that the peer does not take would keep them in the kernel for many minutes.
-            closeDriver(resetting: isPeerOwed || lifecycle == .open && driver.hasUnacknowledged)
+            if isPeerOwed || lifecycle == .open && driver.hasUnacknowledged {
+                closeDriver(resetting: true)
+            } else {
+                closeDriverProperly()
+            }
         case .reset:
             noteCause(.timedOut(kind))
             closeDriver(resetting: true)

@@ -56,7 +56,7 @@ extension Connection {
         core.together {
             for piece in pieces { write(piece) }
         }
-        guard output == .open else { return .closed }
+        guard output.isOpen else { return .closed }
         guard bufferedByteCount < Int(highWaterMark) else { return saturate() }
         // The batch may have been above it before the kernel took it. The caller is not told, so no `onDrain` is owed.
         if !wasSaturated { watch.remove(.saturated) }
@@ -65,7 +65,7 @@ extension Connection {
 
     /// Writes large pieces, bytes behind a queue, outside of callbacks, and when the batch is full.
     fileprivate func writeSlowly(_ bytes: Span<UInt8>) -> WriteStatus {
-        guard output == .open else { return .closed }
+        guard output == .open else { return writeLayered(bytes) }
         if bytes.isEmpty { return bufferedByteCount < Int(highWaterMark) ? .flowing : saturate() }
         if belongsInBatch(bytes.count) {
             // The batch is full.
@@ -85,7 +85,8 @@ extension Connection {
 
     private func writeKept(_ bytes: [UInt8]) -> WriteStatus {
         core.assertThread("Connection.write")
-        guard output == .open else { return .closed }
+        // A layer sends other bytes than these, so nothing is gained by keeping them.
+        guard output == .open else { return writeLayered(bytes.span) }
         if belongsInBatch(bytes.count) {
             return core.batch.keep(bytes, of: self) ? batched(bytes.count) : writeCopied(self, bytes.span)
         }
@@ -101,7 +102,7 @@ extension Connection {
     }
 
     /// What a write returns when its bytes are in the batch.
-    fileprivate func batched(_ count: Int) -> WriteStatus {
+    func batched(_ count: Int) -> WriteStatus {
         acceptedByteCount &+= UInt64(count)
         return core.batch.count(of: self) < Int(highWaterMark) ? .flowing : saturate()
     }
@@ -112,7 +113,7 @@ extension Connection {
         return queuedByteCount < Int(highWaterMark) ? .flowing : saturate()
     }
 
-    fileprivate func saturate() -> WriteStatus {
+    func saturate() -> WriteStatus {
         if watch.insert(.saturated).inserted { saturationBegins() }
         return .saturated
     }
@@ -165,12 +166,13 @@ extension Connection {
             watch.remove(.opened)
             opened()
         }
+        if watch.contains(.layered) { layerResumed() }
         if watch.contains(.framesHeld) { tellHeldFrames() }
         deliverProgress()
         closeIfEnded()
     }
 
-    private func deliverProgress() {
+    func deliverProgress() {
         // Before `onOpen` nothing is told; `opened` looks again.
         guard lifecycle != .closed, lifecycle != .connecting else { return }
         if watch.contains(.completions) { deliverCompletions(upTo: bytesWritten, .sent) }
@@ -186,6 +188,7 @@ extension Connection {
     func noteProgress() {
         guard queuedByteCount > 0 else { return }
         let queued = driver.queuedByteCount
+        if watch.contains(.layered) { return noteLayerProgress(queued) }
         guard queued < queuedByteCount else { return }
         setQueuedByteCount(queued)
         if watch.contains(.timeouts) { lastWriteAt = core.milliseconds }
@@ -193,7 +196,7 @@ extension Connection {
 
     /// What `StreamDriver.queueShrank` does.
     func queueShrank(to queued: Int) {
-        setQueuedByteCount(queued)
+        if watch.contains(.layered) { noteLayerProgress(queued) } else { setQueuedByteCount(queued) }
         if watch.contains(.timeouts) { lastWriteAt = core.milliseconds }
         deliverProgress()
         closeIfFlushed()
@@ -202,7 +205,8 @@ extension Connection {
     /// What `StreamDriver.queueFailed` does.
     func queueFailed(_ error: IOError, unsent: Int?) {
         // Some of the queue may have left since the engine last told.
-        unsentByteCount += UInt64(min(unsent ?? queuedByteCount, queuedByteCount))
+        let lost = layer?.removeOutput() ?? min(unsent ?? queuedByteCount, queuedByteCount)
+        unsentByteCount += UInt64(lost)
         setQueuedByteCount(0)
         writeFailed(error)
     }

@@ -78,6 +78,8 @@
         var onOpen: ((Connection) -> Void)?
         /// Made when frames are first asked for.
         var framing: Framing?
+        /// What stands between the connection and its driver, such as TLS.
+        var layer: ConnectionLayer?
         /// Where the bytes go (``Connection/pipe(to:)``), and where they come from.
         var pipeTarget: Connection?
         var pipeSource: Connection?
@@ -152,7 +154,7 @@
         if let newOutput { output = newOutput }
         if let newInput {
             input = newInput
-            if newInput != .flowing { rare?.framing?.stop() }
+            if !newInput.flows { rare?.framing?.stop() }
         }
         assert(
             Self.isLegal(lifecycle, output, input),
@@ -176,6 +178,8 @@
         static let replaced = Watch(rawValue: 32)
         /// Received bytes wait to be told, and nothing is read until they are (`Framing`).
         static let framesHeld = Watch(rawValue: 64)
+        /// There is a ``ConnectionLayer``. Never removed.
+        static let layered = Watch(rawValue: 128)
     }
 
     @safe @exclusivity(unchecked) var watch: Watch = []
@@ -191,7 +195,7 @@
     @safe @exclusivity(unchecked) var batchIndex: Int32 = -1
 
     /// Bytes in the driver's queue.
-    @safe @exclusivity(unchecked) private(set) var queuedByteCount = 0
+    @safe @exclusivity(unchecked) package private(set) var queuedByteCount = 0
     @safe @exclusivity(unchecked) var acceptedByteCount: UInt64 = 0
 
     /// Bytes read: delivered to `onData`, or dropped without it.
@@ -246,7 +250,7 @@
         if lifecycle == .starting { move(to: .open) }
         // A write in the user's first callback may have met a reset: what came before it is still read.
         guard isReadable else { return }
-        if input == .flowing { beginReading() }
+        if input.flows { beginReading() }
         if input == .paused { core.watchPaused() }
         timeoutsChanged()
     }
@@ -281,7 +285,22 @@ extension Connection {
     /// What `StreamDriver.received` does.
     @inline(__always)
     fileprivate func receive(_ bytes: Span<UInt8>) {
-        guard input == .flowing else { return }
+        guard input == .flowing else { return receiveLayered(bytes) }
+        if core.isTimed { return receiveTimed(bytes) }
+        bytesRead &+= UInt64(truncatingIfNeeded: bytes.count)
+        deliver(bytes)
+        core.flushBatch()
+    }
+
+    /// Not inlined: swift.md 7.
+    @inline(never)
+    private func receiveLayered(_ bytes: Span<UInt8>) {
+        if watch.contains(.layered) { layerReceived(bytes) }
+    }
+
+    /// What `ConnectionLayer.deliver` does.
+    func receiveFromLayer(_ bytes: Span<UInt8>) {
+        guard input == .layered else { return }
         if core.isTimed { return receiveTimed(bytes) }
         bytesRead &+= UInt64(truncatingIfNeeded: bytes.count)
         deliver(bytes)
@@ -303,7 +322,7 @@ extension Connection {
     func tellAgain(_ bytes: [UInt8]) {
         guard !bytes.isEmpty else { return }
         bytesRead &-= UInt64(bytes.count)
-        receive(bytes.span)
+        if watch.contains(.layered) { receiveFromLayer(bytes.span) } else { receive(bytes.span) }
     }
 
     @inline(__always)
@@ -338,19 +357,24 @@ extension Connection {
     /// What `StreamDriver.reachedEnd` does.
     func reachedEnd() {
         if lifecycle == .readingOut { return closeDriver() }
-        guard input == .flowing else { return }
+        guard input == .flowing else { return layerReachedEnd() }
+        inputEnded()
+    }
+
+    /// The peer has finished.
+    func inputEnded() {
         move(input: .ended)
         driver.stopReading()
         core.watchPaused()
         tellUnfinishedFrame()
         // It may have closed.
         guard input == .ended else { return }
-        if cause == nil, output == .open { cause = .peerClosed }
+        if cause == nil, output.isOpen { cause = .peerClosed }
         if let onEnd = rare?.onEnd { core.perform(.end) { onEnd(self) } }
         endPipe()
         closeIfEnded()
         guard lifecycle == .open else { return }
-        if output == .open, !sharedOptions.value.allowsHalfOpen, !isPipeTarget, rare?.attachment?.holdsEnd != true {
+        if output.isOpen, !sharedOptions.value.allowsHalfOpen, !isPipeTarget, rare?.attachment?.holdsEnd != true {
             end()
         }
     }

@@ -8,6 +8,7 @@ extension CloseReason: CustomStringConvertible {
         case .localReset: "localReset"
         case .peerClosed: "peerClosed"
         case .peerReset: "peerReset"
+        case .truncated: "truncated"
         case .timedOut(let kind): "timedOut(\(kind))"
         case .shed: "shed"
         case .drainDeadline: "drainDeadline"

@@ -42,8 +42,8 @@
         guard let elected, !connection.isOver else { return }
         state = .begun(elected)
         connection.setQueuedByteCount(0)
-        if !queued.isEmpty { connection.handOver(keeping: queued) }
-        if connection.output == .ending { elected.finish() }
+        if !queued.isEmpty { connection.handOverRaw(keeping: queued) }
+        if connection.output == .ending, connection.isOutputFinished { elected.finish() }
         // Closed before it was open, and the kernel has taken everything.
         connection.closeIfFlushed()
     }

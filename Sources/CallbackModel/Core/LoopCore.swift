@@ -86,6 +86,8 @@ internal import Glibc
     var taskCount: UInt64 = 0
     /// What ``LoopBound`` names.
     var slots: [ObjectIdentifier: AnyLoopSlot] = [:]
+    /// Of a module above the model: what the layers of its connections share.
+    var layerAttachment: AnyObject?
     /// How many ``EventLoop/Hold`` hold it.
     var holdCount = 0
     /// The process that has made the loop.

@@ -55,7 +55,7 @@ internal import Glibc
     /// The array of which runs consist that begin where its bytes do; empty if there is none.
     private(set) var kept: [UInt8] = []
 
-    /// Whether a flush has more to look at than the current run.
+    /// Whether a flush has more to look at than the current run: others, an array, or a connection with a layer.
     private(set) var hasMore = false
 
     init() {
@@ -141,6 +141,11 @@ internal import Glibc
         unsafe begin(connection, at: address, count: array.count)
         hasMore = true
         return true
+    }
+
+    /// The current run is of a connection with a layer.
+    mutating func currentIsLayered() {
+        hasMore = true
     }
 
     private func isKept(_ start: UnsafePointer<UInt8>) -> Bool {

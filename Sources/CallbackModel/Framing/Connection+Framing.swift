@@ -96,7 +96,7 @@ extension Connection {
     // MARK: What is held
 
     /// Whether the next frame may be told.
-    var tellsFrames: Bool { input == .flowing }
+    var tellsFrames: Bool { input.flows }
 
     /// Whether nothing more is ever told.
     var isDoneReading: Bool { input == .closed || input == .ended }
@@ -111,27 +111,28 @@ extension Connection {
     /// Reads nothing until what is pending has been told, in the next turn or after `resume()`.
     func holdFrames() {
         watch.insert(.framesHeld)
-        guard input == .flowing else { return }
-        driver.stopReading()
+        guard input.flows else { return }
+        stopReading()
         putOffDelivery()
     }
 
     /// Tells what was held, unless it has to wait still.
     func tellHeldFrames() {
-        guard input == .flowing, isReadable, let framing = rare?.framing else { return }
+        guard input.flows, isReadable, let framing = rare?.framing else { return }
         watch.remove(.framesHeld)
         if framing.framer == nil {
             tellAgain(framing.removePending())
         } else {
             core.perform(.data) { framing.goOn(self) }
         }
-        guard input == .flowing, isReadable, !watch.contains(.framesHeld) else { return }
-        driver.startReading()
+        guard input.flows, isReadable, !watch.contains(.framesHeld) else { return }
+        beginReading()
     }
 
     /// Reads, after what is held has been told.
     func beginReading() {
-        if watch.contains(.framesHeld) { putOffDelivery() } else { driver.startReading() }
+        if watch.isDisjoint(with: [.framesHeld, .layered]) { return driver.startReading() }
+        if watch.contains(.framesHeld) { putOffDelivery() } else { beginReadingLayered() }
     }
 
     func frameFailed(_ error: IOError) {

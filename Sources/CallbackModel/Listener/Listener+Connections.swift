@@ -48,7 +48,7 @@ extension Listener {
         var count = 0
         core.together {
             core.connections.forEach { connection in
-                guard connection.listener === self, connection !== except, connection.output == .open else { return }
+                guard connection.listener === self, connection !== except, connection.output.isOpen else { return }
                 if connection.isBehind {
                     switch whenSaturated {
                     case .skip: return

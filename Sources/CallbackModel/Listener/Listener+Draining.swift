@@ -110,7 +110,8 @@ public struct DrainReport: Hashable, Sendable {
     /// ``Connection/reset()`` or to shed load.
     public private(set) var forced = 0
 
-    /// How many the peer or the network ended: ``CloseReason/peerReset`` and ``CloseReason/failed(_:)``.
+    /// How many the peer or the network ended: ``CloseReason/peerReset``, ``CloseReason/truncated`` and
+    /// ``CloseReason/failed(_:)``.
     public private(set) var broken = 0
 
     /// How many are still open on loops of a group that hang, and were not waited for.
@@ -127,7 +128,7 @@ public struct DrainReport: Hashable, Sendable {
 
     mutating func count(_ reason: CloseReason, wasReset: Bool) {
         switch reason {
-        case .peerReset, .failed: broken += 1
+        case .peerReset, .truncated, .failed: broken += 1
         case .drainDeadline, .shed, .localReset: forced += 1
         case .localClose, .peerClosed, .timedOut: if wasReset { forced += 1 } else { finished += 1 }
         }

@@ -44,6 +44,9 @@ public final class Listener {
     /// Everything set when listening began.
     public let options: Options
 
+    /// Of a module above the model.
+    package var attachment: AnyObject?
+
     let core: LoopCore
     let driver: ListenerDriver
     let connectionOptions: Connection.SharedOptions
@@ -170,6 +173,9 @@ public final class Listener {
     }
 
     private func abandonCallbacks() {
-        letGo(of: callbacks) { callbacks = Callbacks() }
+        letGo(of: (callbacks, attachment)) {
+            callbacks = Callbacks()
+            attachment = nil
+        }
     }
 }

@@ -17,6 +17,8 @@ extension EventLoop {
         case close
         /// The listener's callback for a new connection.
         case connection
+        /// A step of a TLS handshake, and what is called when it fails.
+        case handshake
         /// ``Listener/onShed``.
         case shed
         /// ``Listener/onError``.

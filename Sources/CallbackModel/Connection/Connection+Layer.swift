@@ -1,0 +1,315 @@
+// What is different for a connection with a layer, such as TLS. No other connection comes here.
+
+extension Connection {
+    /// Puts `layer` between the connection and its driver. What was written before is sent as it was.
+    ///
+    /// The connection opens, or opens again, when the layer's handshake is done; until then the connect time-out
+    /// counts. `onSecured` is called in the place of `onOpen` then.
+    ///
+    /// - Precondition: the connection has no layer.
+    package func insert(_ layer: ConnectionLayer, onSecured: ((Connection) -> Void)? = nil) {
+        require(!watch.contains(.layered), "the connection has a layer already")
+        core.flushBatch(of: self)
+        guard output == .open, lifecycle == .connecting || lifecycle == .starting || lifecycle == .open else { return }
+        layer.connection = self
+        layer.onSecured = onSecured
+        layer.driverQueue = queuedByteCount
+        needRare().layer = layer
+        watch.insert(.layered)
+        // A client that was adopted opens in the next turn.
+        let isDriverOpen = lifecycle == .open || lifecycle == .starting && !watch.contains(.opened)
+        // What a framing has kept came in clear, and is looked for in the next turn.
+        if lifecycle == .open { putOffDelivery() }
+        move(output: .layered, input: input == .flowing ? .layered : nil)
+        if isDriverOpen { _ = layer.driverOpened() }
+    }
+
+    /// `nil` for nearly all.
+    package var layer: ConnectionLayer? { watch.contains(.layered) ? rare?.layer : nil }
+
+    var flowingInput: Input { watch.contains(.layered) ? .layered : .flowing }
+
+    var isInHandshake: Bool { layer?.phase == .handshaking }
+
+    /// Measures `body`, which calls no user code, as a callback is.
+    package func measure(_ kind: EventLoop.CallbackKind, _ body: () -> Void) {
+        core.noteEvent()
+        let start = core.isTimed ? core.driver.nanoseconds : 0
+        body()
+        if start != 0 { core.noteCallback(kind, since: start) }
+    }
+
+    /// Runs `body` as one of the callbacks that are measured.
+    package func perform(_ kind: EventLoop.CallbackKind, _ body: () -> Void) { core.performOnce(kind, body) }
+
+    /// What belongs to a module above the model, for all connections of the loop.
+    package var loopAttachment: AnyObject? {
+        get { core.layerAttachment }
+        set { core.layerAttachment = newValue }
+    }
+
+    /// As the turn has read it: the same for all that happens in one turn.
+    package var turnMilliseconds: UInt64 { core.driver.cachedMilliseconds }
+
+    // MARK: The handshake
+
+    /// What `ConnectionLayer.opened` does.
+    func layerOpened() {
+        guard let layer, layer.phase == .handshaking else { return }
+        layer.phase = .opening
+        if lifecycle == .connecting { opened() }
+        layer.onSecured = nil
+        guard layer.phase == .opening, !isOver else { return }
+        layer.phase = .open
+        if !layer.held.isEmpty {
+            let held = layer.held
+            layer.held = []
+            layer.seal(held.span)
+        }
+        guard !isOver else { return }
+        if layer.isFinishWanted {
+            _ = layer.finish()
+            if output == .ending { driver.finish() }
+        }
+        if !input.flows { driver.stopReading() }
+        closeIfFlushed()
+    }
+
+    /// What `ConnectionLayer.failed` and `truncated` do.
+    func layerFailed(_ reason: CloseReason) {
+        guard !isOver else { return }
+        var reason = reason
+        if case .failed(let error) = reason { reason = .failed(error.about(remoteAddress)) }
+        // The peer's alert tells more than the reset behind it.
+        if lifecycle == .readingOut, cause == .peerReset { cause = reason } else { noteCause(reason) }
+        layer?.phase = .muted
+        closeDriver()
+    }
+
+    /// The layer cannot have so many connections.
+    package func shedByLayer() { shed() }
+
+    // MARK: Reading
+
+    func layerReceived(_ bytes: Span<UInt8>) {
+        if watch.contains(.timeouts), !isOver { lastReadAt = core.milliseconds }
+        guard !isOver, let layer else { return }
+        layer.received(bytes)
+    }
+
+    /// What `ConnectionLayer.keep` does.
+    func keepForLayer(_ bytes: Span<UInt8>, _ layer: ConnectionLayer) {
+        guard !isOver, !bytes.isEmpty else { return }
+        layer.kept.append(copying: bytes)
+        driver.stopReading()
+        if input.flows || layer.phase == .handshaking { putOffDelivery() }
+    }
+
+    /// What had to wait goes on, unless it has to wait still.
+    func layerResumed() {
+        guard let layer, !isOver else { return }
+        if layer.phase == .handshaking, let pending = rare?.framing?.pendingCount, pending > 0 {
+            return layer.failed(
+                IOError(
+                    call: "startTLS", errno: IOError.protocolError,
+                    detail: "the peer sent \(pending) bytes in clear behind its request for TLS"))
+        }
+        guard layer.phase == .handshaking || input == .layered && isReadable else { return }
+        if !layer.kept.isEmpty {
+            let kept = layer.kept
+            layer.kept = []
+            layer.received(kept.span)
+            guard !isOver, layer.kept.isEmpty else { return }
+            if input.flows || layer.phase == .handshaking { driver.startReading() }
+        }
+        if layer.hasPendingEnd, input == .layered { layerFoundEnd() }
+    }
+
+    /// What `ConnectionLayer.ended` does.
+    func layerFoundEnd() {
+        guard !isOver, input != .ended else { return }
+        layer?.hasPendingEnd = input != .layered
+        if input == .layered { inputEnded() }
+    }
+
+    /// The driver has reached the end.
+    func layerReachedEnd() {
+        guard let layer, layer.phase == .handshaking || input == .layered else { return }
+        layer.reachedEnd()
+    }
+
+    func beginReadingLayered() {
+        guard let layer else { return }
+        if layer.kept.isEmpty, !layer.hasPendingEnd { driver.startReading() } else { putOffDelivery() }
+    }
+
+    /// Reads no more, but for a handshake: that goes on while the user has paused.
+    func stopReading() {
+        if watch.contains(.layered), isInHandshake { return }
+        driver.stopReading()
+    }
+
+    // MARK: Writing
+
+    /// What a write does. Small pieces of a callback become one record, also behind a queue.
+    func writeLayered(_ bytes: Span<UInt8>) -> WriteStatus {
+        guard output == .layered else { return .closed }
+        if core.isInCallback, WriteBatch.fits(bytes.count) {
+            if !addToBatch(bytes) {
+                // The batch is full.
+                core.flushAll()
+                guard output == .layered else { return .closed }
+                require(addToBatch(bytes), "an empty batch has no room for \(bytes.count) bytes")
+            }
+            acceptedByteCount &+= UInt64(bytes.count)
+        } else if !bytes.isEmpty {
+            core.flushBatch(of: self)
+            guard output == .layered else { return .closed }
+            acceptedByteCount &+= UInt64(bytes.count)
+            handToLayer(bytes)
+            guard output == .layered else { return .closed }
+        }
+        return bufferedByteCount < Int(highWaterMark) ? .flowing : saturate()
+    }
+
+    private func addToBatch(_ bytes: Span<UInt8>) -> Bool {
+        guard core.batch.appendLent(bytes, of: self) > 0 || core.batch.append(bytes, of: self) else { return false }
+        core.batch.currentIsLayered()
+        return true
+    }
+
+    /// What was batched, or is too large for that.
+    func handToLayer(_ bytes: Span<UInt8>) {
+        guard let layer else { return }
+        switch layer.phase {
+        case .waiting, .handshaking, .opening:
+            layer.held.append(copying: bytes)
+            setQueuedByteCount(layer.driverQueue + layer.held.count)
+        case .open: layer.seal(bytes)
+        case .muted: unsentByteCount += UInt64(bytes.count)
+        }
+    }
+
+    /// Bytes that the layer was given to seal and cannot send.
+    package func dropFromLayer(_ count: Int) { unsentByteCount += UInt64(count) }
+
+    /// What `ConnectionLayer.handOver` does.
+    func handOverSealed(_ bytes: Span<UInt8>) {
+        guard !bytes.isEmpty, !isOver, let layer else { return }
+        sealedHandedOver(driver.send(bytes), count: bytes.count, layer)
+    }
+
+    /// What had to wait for a host's address: sealed bytes too, if there is a layer.
+    func handOverRaw(keeping bytes: [UInt8]) {
+        guard let layer else { return handOver(keeping: bytes) }
+        sealedHandedOver(driver.send(keeping: bytes), count: bytes.count, layer)
+    }
+
+    private func sealedHandedOver(_ queued: Int, count: Int, _ layer: ConnectionLayer) {
+        guard queued >= 0 else {
+            let lost = layer.removeOutput()
+            unsentByteCount += UInt64(lost)
+            setQueuedByteCount(0)
+            // Both sides had finished. The peer needs no answer to its end, and its reset is no failure.
+            if input == .ended, lost == 0 { return closeDriver() }
+            return writeFailed(IOError(call: "send", errno: Int32(-queued), address: remoteAddress))
+        }
+        let wasEmpty = queuedByteCount == 0
+        let hasMoved = wasEmpty || queued < layer.driverQueue + count
+        if watch.contains(.timeouts), hasMoved { lastWriteAt = core.milliseconds }
+        setDriverQueue(queued, layer)
+        guard !isOver else { return }
+        if wasEmpty, queuedByteCount > 0 { timeoutsChanged() }
+        if isOwedSomething { putOffDelivery() }
+    }
+
+    private func setDriverQueue(_ queued: Int, _ layer: ConnectionLayer) {
+        layer.driverQueue = queued
+        layer.driverQueueChanged(to: queued)
+        setQueuedByteCount(queued + layer.held.count)
+    }
+
+    /// The driver has told, or was asked, that its queue holds `queued` bytes.
+    func noteLayerProgress(_ queued: Int) {
+        guard let layer, queued < layer.driverQueue else { return }
+        if watch.contains(.timeouts) { lastWriteAt = core.milliseconds }
+        setDriverQueue(queued, layer)
+    }
+
+    // MARK: The end
+
+    /// What `end()` does: FIN follows the layer's own end.
+    func finishOutput() {
+        guard let layer else { return driver.finish() }
+        if layer.finish() { driver.finish() }
+    }
+
+    /// Whether nothing but FIN is left to be sent.
+    var isOutputFinished: Bool { layer?.isFinished ?? true }
+
+    /// Says that nothing more comes, if that can be said still.
+    func finishLayer() {
+        _ = layer?.finish()
+    }
+
+    /// Closes with the layer's own end in front of FIN.
+    func closeDriverProperly() {
+        finishLayer()
+        closeDriver()
+    }
+}
+
+extension ConnectionLayer {
+    /// Begins the handshake; false if it has begun before.
+    func driverOpened() -> Bool {
+        guard phase == .waiting, let connection else { return false }
+        phase = .handshaking
+        if connection.lifecycle != .flushing { connection.waitForOpening() }
+        connection.timeoutsChanged()
+        connection.driver.startReading()
+        guard phase == .handshaking, !connection.isOver else { return true }
+        begin()
+        return true
+    }
+
+    /// Whether the loop has something to do for the handshake.
+    var isWaitingForLoop: Bool {
+        guard let driver = connection?.driver else { return false }
+        return phase == .waiting ? driver.hasRoom : !kept.isEmpty || driver.hasInput
+    }
+
+    /// Bytes as they were written, which the kernel has not taken.
+    var unsentByteCount: Int { held.count + sealedByteCount }
+
+    /// Hands over the layer's own end, behind all that was written. False if that has to wait for the handshake.
+    func finish() -> Bool {
+        isFinishWanted = true
+        switch phase {
+        case .waiting, .handshaking: return false
+        case .opening where !held.isEmpty: return false
+        case .opening, .open, .muted: break
+        }
+        guard !isFinished else { return true }
+        isFinished = true
+        if phase != .muted { sealEnd() }
+        return true
+    }
+
+    /// Nothing more is sent. Returns how many bytes, as they were written, are lost.
+    func removeOutput() -> Int {
+        let lost = unsentByteCount
+        if phase != .handshaking { phase = .muted }
+        held = []
+        driverQueue = 0
+        driverQueueChanged(to: 0)
+        return lost
+    }
+
+    func connectionClosed(_ reason: CloseReason) {
+        closed(reason)
+        connection = nil
+        phase = .muted
+        held = []
+        kept = []
+    }
+}
