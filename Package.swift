@@ -124,6 +124,10 @@ let package = Package(
             ],
             swiftSettings: testing),
         .testTarget(
+            name: "CallbackTLSTests",
+            dependencies: ["CallbackServer", "CallbackTLS", "ServerTestSupport", "TestSupport"],
+            exclude: ["make-certificates.sh"], swiftSettings: testing),
+        .testTarget(
             name: "EchoTests", dependencies: ["echo", "CallbackServer", "TestSupport"], swiftSettings: testing),
         .testTarget(
             name: "ParityKitTests",

@@ -7,6 +7,7 @@ extension IOError {
         switch reason {
         case .failed(let error): self = error
         case .peerReset: self.init(call: call, errno: ECONNRESET)
+        case .truncated: self.init(call: call, errno: EPROTO, detail: "the peer's TLS has not ended before its FIN")
         case .peerClosed: self.init(call: call, errno: EPIPE, detail: "the peer has ended, and then this side")
         case .timedOut(let kind): self.init(call: call, errno: ETIMEDOUT, detail: "the time-out \"\(kind)\" has passed")
         case .drainDeadline:

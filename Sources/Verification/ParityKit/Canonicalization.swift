@@ -32,6 +32,7 @@ enum Canonicalization {
         case .localReset: .localReset
         case .peerClosed: .peerClosed
         case .peerReset: .peerReset
+        case .truncated: .truncated
         case .timedOut(let kind): .timedOut(kind)
         case .shed: .shed
         case .drainDeadline: .drainDeadline

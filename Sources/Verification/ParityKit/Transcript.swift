@@ -40,6 +40,8 @@ public struct Transcript: Hashable, Sendable {
         case peerClosed
         /// `CloseReason.peerReset`, by whichever errno it was met.
         case peerReset
+        /// `CloseReason.truncated`.
+        case truncated
         /// `CloseReason.timedOut`.
         case timedOut(TimeoutKind)
         /// `CloseReason.shed`.
@@ -58,6 +60,7 @@ public struct Transcript: Hashable, Sendable {
             case .localReset: "localReset"
             case .peerClosed: "peerClosed"
             case .peerReset: "peerReset"
+            case .truncated: "truncated"
             case .timedOut(let kind): "timedOut(\(kind.rawValue))"
             case .shed: "shed"
             case .drainDeadline: "drainDeadline"

@@ -272,6 +272,7 @@ final class CalledConnection {
         case .peerClosed, .peerReset:
             if case .peer(let peer) = other { return peer.hasFinished }
             return true
+        case .truncated: return false
         case .timedOut(.close): return called.contains(.close) || called.contains(.end) || otherMayBeGone
         case .timedOut(.connect): return isClient
         case .timedOut: return called.contains(.timeouts)

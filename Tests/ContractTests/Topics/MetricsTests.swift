@@ -76,7 +76,7 @@ struct `Metrics` {
         #expect(asleep <= elapsed - .milliseconds(100), "\(asleep) of \(elapsed)")
     }
 
-    @Test(arguments: Engine.allCases, EventLoop.CallbackKind.allCases.filter { $0 != .signal && $0 != .group })
+    @Test(arguments: Engine.allCases, EventLoop.CallbackKind.allCases.filter { ![.signal, .group, .handshake].contains($0) })
     func `name the callback that ran for longest`(engine: Engine, kind: EventLoop.CallbackKind) throws {
         try SlowCallback(engine, options: measured()).expectIsNamed(kind)
     }
@@ -224,6 +224,7 @@ private final class SlowCallback {
         case .shed, .error, .drained: try beginListening(kind)
         case .timer, .signal, .resolved, .executed, .offloaded, .tasks: try beginAlone(kind)
         case .group: preconditionFailure("only the first loop of a group has it: GroupTests")
+        case .handshake: preconditionFailure("only TLS has it: CallbackTLSTests")
         }
     }
 
