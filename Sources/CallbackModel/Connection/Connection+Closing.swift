@@ -29,7 +29,7 @@ extension Connection {
             finishLayer()
             guard isUsable else { return }
         }
-        if queuedByteCount == 0 { return closeDriver() }
+        if queuedByteCount == 0, !isAwaitingInput { return closeDriver() }
         move(to: .flushing, output: .closed, input: .closed)
         stopReading()
         boundClosing()
@@ -66,6 +66,7 @@ extension Connection {
     /// connection reads (contract clause 11). The time is bounded: a peer on a Unix socket can refuse to read without
     /// ever closing (shutdown(2), SHUT_RD).
     func writeFailed(_ error: IOError) {
+        if watch.contains(.layered), isOnlyLayerEndLost { return closeDriver() }
         noteFailure(error)
         // Known already, by a write in `onOpen`.
         if lifecycle == .readingOut { return }
@@ -103,7 +104,7 @@ extension Connection {
 
     /// Closes the descriptor if `close()` has waited for the queue and it is empty.
     func closeIfFlushed() {
-        if lifecycle == .flushing, bufferedByteCount == 0, queuedByteCount == 0 { closeDriver() }
+        if lifecycle == .flushing, bufferedByteCount == 0, queuedByteCount == 0, !isAwaitingInput { closeDriver() }
     }
 
     // MARK: The end
@@ -114,6 +115,7 @@ extension Connection {
         // Before the queue changes: a held connection would then read again.
         move(to: .closing, output: .closed, input: .closed)
         unsentByteCount += UInt64(bufferedByteCount)
+        if watch.contains(.layered) { layer?.phase = .muted }
         setQueuedByteCount(0)
         core.dropBatch(of: self)
         if resetting { needRare().wasReset = true }

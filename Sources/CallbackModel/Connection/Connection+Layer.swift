@@ -71,7 +71,7 @@ extension Connection {
             _ = layer.finish()
             if output == .ending { driver.finish() }
         }
-        if !input.flows { driver.stopReading() }
+        if !input.flows { stopReading() }
         closeIfFlushed()
     }
 
@@ -95,6 +95,7 @@ extension Connection {
         if watch.contains(.timeouts), !isOver { lastReadAt = core.milliseconds }
         guard !isOver, let layer else { return }
         layer.received(bytes)
+        closeIfFlushed()
     }
 
     /// What `ConnectionLayer.keep` does.
@@ -134,8 +135,19 @@ extension Connection {
 
     /// The driver has reached the end.
     func layerReachedEnd() {
-        guard let layer, layer.phase == .handshaking || input == .layered else { return }
-        layer.reachedEnd()
+        guard let layer else { return }
+        if lifecycle == .flushing, layer.phase != .handshaking {
+            layer.hasPendingEnd = true
+            driver.stopReading()
+            return closeIfFlushed()
+        }
+        if layer.phase == .handshaking || input == .layered { layer.reachedEnd() }
+    }
+
+    /// Whether a close waits for what the peer is about to send: nothing is missed if that is read.
+    var isAwaitingInput: Bool {
+        guard let layer, !layer.hasPendingEnd else { return false }
+        return layer.awaitsInput
     }
 
     func beginReadingLayered() {
@@ -145,7 +157,7 @@ extension Connection {
 
     /// Reads no more, but for a handshake: that goes on while the user has paused.
     func stopReading() {
-        if watch.contains(.layered), isInHandshake { return }
+        if watch.contains(.layered), isInHandshake || lifecycle == .flushing && isAwaitingInput { return }
         driver.stopReading()
     }
 
@@ -210,8 +222,6 @@ extension Connection {
             let lost = layer.removeOutput()
             unsentByteCount += UInt64(lost)
             setQueuedByteCount(0)
-            // Both sides had finished. The peer needs no answer to its end, and its reset is no failure.
-            if input == .ended, lost == 0 { return closeDriver() }
             return writeFailed(IOError(call: "send", errno: Int32(-queued), address: remoteAddress))
         }
         let wasEmpty = queuedByteCount == 0
@@ -243,6 +253,10 @@ extension Connection {
         guard let layer else { return driver.finish() }
         if layer.finish() { driver.finish() }
     }
+
+    /// Whether both sides had finished, and only the layer's answer to the peer's end met a reset. The peer does not
+    /// need it, and may have closed already.
+    var isOnlyLayerEndLost: Bool { input == .ended && unsentByteCount == 0 }
 
     /// Whether nothing but FIN is left to be sent.
     var isOutputFinished: Bool { layer?.isFinished ?? true }

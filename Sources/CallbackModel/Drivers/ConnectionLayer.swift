@@ -62,6 +62,10 @@
     /// The driver's queue holds so many bytes now.
     open func driverQueueChanged(to count: Int) { unimplemented() }
 
+    /// Whether the peer is about to send something of the layer's own. If that came after a close, the kernel would
+    /// send RST, and drop what the peer has not got yet: so the close waits for it.
+    open var awaitsInput: Bool { false }
+
     /// The connection has closed.
     open func closed(_ reason: CloseReason) {}
 

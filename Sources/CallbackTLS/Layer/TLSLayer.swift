@@ -19,6 +19,7 @@ internal import COpenSSL
     var handshakeNumber: UInt64?
     private var isHandshaken = false
     private var hasPeerEnded = false
+    private var hasReadSinceHandshake = false
 
     /// `nil` without memory, or for a server's name that cannot be one.
     init?(_ side: Side, on connection: Connection) {
@@ -146,6 +147,7 @@ internal import COpenSSL
     /// Delivers at once all that `bytes` complete.
     private func open(_ bytes: Span<UInt8>) {
         guard !bytes.isEmpty, !hasPeerEnded else { return }
+        hasReadSinceHandshake = true
         let buffer = unsafe scratch.clearBuffer(for: bytes.count)
         var count = 0
         let (end, _) = scratch.read(bytes) { unsafe readRecords(into: buffer, &count) }
@@ -182,6 +184,11 @@ internal import COpenSSL
             // Read before anything is delivered: a callback may use OpenSSL too.
             return .failed(IOError(call: "SSL_read", errno: IOError.protocolError, detail: ErrorQueue.text()))
         }
+    }
+
+    /// A server sends its tickets as soon as the handshake is done (RFC 8446, section 4.6.1).
+    override var awaitsInput: Bool {
+        unsafe isHandshaken && !isServer && !hasReadSinceHandshake && SSL_version(ssl) == TLS1_3_VERSION
     }
 
     override func reachedEnd() {
