@@ -5,8 +5,8 @@ import TestSupport
 import Testing
 
 /// Server and client of this library on one loop.
-@Suite struct `TLS at both ends` {
-    @Test(.timeLimit(.minutes(1)), arguments: Engine.allCases, TLS.Version.allCases)
+@Suite(.timeLimit(.minutes(2)), .onOwnThread) struct `TLS at both ends` {
+    @Test(arguments: Engine.allCases, TLS.Version.allCases)
     func `echoes what is written, and both ends see an end`(engine: Engine, version: TLS.Version) throws {
         let loop = try EventLoop(engine: engine)
         var told: [String] = []

@@ -103,7 +103,7 @@ extension Connection {
         guard !isOver, !bytes.isEmpty else { return }
         layer.kept.append(copying: bytes)
         driver.stopReading()
-        if input.flows || layer.phase == .handshaking { putOffDelivery() }
+        if mustRead { putOffDelivery() }
     }
 
     /// What had to wait goes on, unless it has to wait still.
@@ -121,7 +121,7 @@ extension Connection {
             layer.kept = []
             layer.received(kept.span)
             guard !isOver, layer.kept.isEmpty else { return }
-            if input.flows || layer.phase == .handshaking { driver.startReading() }
+            if mustRead { driver.startReading() }
         }
         if layer.hasPendingEnd, input == .layered { layerFoundEnd() }
     }
@@ -129,6 +129,11 @@ extension Connection {
     /// What `ConnectionLayer.ended` does.
     func layerFoundEnd() {
         guard !isOver, input != .ended else { return }
+        if lifecycle == .readingOut {
+            // The peer had finished before it reset the connection, and got all that was written.
+            if cause == .peerReset, unsentByteCount == 0 { cause = .peerClosed }
+            return closeDriver()
+        }
         layer?.hasPendingEnd = input != .layered
         if input == .layered { inputEnded() }
     }
@@ -155,10 +160,14 @@ extension Connection {
         if layer.kept.isEmpty, !layer.hasPendingEnd { driver.startReading() } else { putOffDelivery() }
     }
 
-    /// Reads no more, but for a handshake: that goes on while the user has paused.
+    /// Reads no more, unless the layer needs it: a handshake goes on while the user has paused.
     func stopReading() {
-        if watch.contains(.layered), isInHandshake || lifecycle == .flushing && isAwaitingInput { return }
-        driver.stopReading()
+        if !mustRead { driver.stopReading() }
+    }
+
+    /// Whether it reads, for the user or for the layer itself.
+    private var mustRead: Bool {
+        input.flows || watch.contains(.layered) && (isInHandshake || lifecycle == .flushing && isAwaitingInput)
     }
 
     // MARK: Writing

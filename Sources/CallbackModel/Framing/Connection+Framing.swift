@@ -112,7 +112,7 @@ extension Connection {
     func holdFrames() {
         watch.insert(.framesHeld)
         guard input.flows else { return }
-        stopReading()
+        driver.stopReading()
         putOffDelivery()
     }
 

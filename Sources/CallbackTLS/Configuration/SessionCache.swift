@@ -1,7 +1,8 @@
 internal import COpenSSL
 internal import Synchronization
 
-/// The sessions that a client may resume, the last one for each server. A ticket is used once (RFC 8446, appendix C.4).
+/// The sessions that a client may resume, the last one for each server. A ticket of TLS 1.3 is used once (RFC 8446,
+/// appendix C.4).
 final class SessionCache: Sendable {
     private struct Kept {
         var sessions: [String: (session: Session, order: UInt64)] = [:]
@@ -28,7 +29,12 @@ final class SessionCache: Sendable {
 
     /// Resumes a session on `ssl`, if one is kept.
     func resume(_ key: String, on ssl: OpaquePointer) {
-        guard let session = kept.withLock({ $0.sessions.removeValue(forKey: key)?.session }) else { return }
+        let session = kept.withLock { kept in
+            let session = kept.sessions[key]?.session
+            if session?.isForOneUse ?? false { kept.sessions[key] = nil }
+            return session
+        }
+        guard let session else { return }
         _ = unsafe SSL_set_session(ssl, session.pointer)
     }
 
@@ -37,6 +43,9 @@ final class SessionCache: Sendable {
         private let address: UInt
 
         var pointer: OpaquePointer { unsafe OpaquePointer(bitPattern: address).unsafelyUnwrapped }
+
+        /// In TLS 1.3 each connection brings new ones.
+        var isForOneUse: Bool { unsafe SSL_SESSION_get_protocol_version(pointer) == TLS1_3_VERSION }
 
         init(_ pointer: OpaquePointer) {
             address = UInt(bitPattern: pointer)

@@ -43,7 +43,7 @@ final class TicketKeys: Sendable {
     /// client should get a new ticket.
     func crypt(
         name: UnsafeMutablePointer<UInt8>, iv: UnsafeMutablePointer<UInt8>, _ cipher: OpaquePointer,
-        _ mac: OpaquePointer, encrypts: Bool, now: UInt64
+        _ mac: OpaquePointer, encrypts: Bool, isForOneUse: Bool, now: UInt64
     ) -> CInt {
         keys.withLock { keys in
             age(&keys, now: now)
@@ -56,7 +56,7 @@ final class TicketKeys: Sendable {
             for key in [keys.current, keys.previous] {
                 guard let key, unsafe key.name.elementsEqual(wanted) else { continue }
                 guard unsafe initialize(cipher, mac, key, iv, encrypts: false) else { return -1 }
-                return key.name == keys.current?.name ? 1 : 2
+                return isForOneUse || key.name != keys.current?.name ? 2 : 1
             }
             return 0
         }
@@ -88,5 +88,6 @@ let cryptTicket:
             let now = layer.connection?.turnMilliseconds
         else { return -1 }
         return unsafe settings.tickets.crypt(
-            name: name, iv: iv, cipher, mac, encrypts: encrypts == 1, now: now)
+            name: name, iv: iv, cipher, mac, encrypts: encrypts == 1,
+            isForOneUse: SSL_version(ssl) == TLS1_3_VERSION, now: now)
     }

@@ -108,6 +108,7 @@ internal import COpenSSL
         case .done:
             isHandshaken = true
             handshakes?.end(self)
+            keepRenewedSession()
             opened()
             // What came behind the handshake in the same read.
             let rest = bytes.extracting(last: rest)
@@ -122,6 +123,13 @@ internal import COpenSSL
         if result == 1 { return .done }
         let error = unsafe SSL_get_error(ssl, result)
         return error == SSL_ERROR_WANT_READ ? .waits : .failed(unsafe .last(of: ssl))
+    }
+
+    /// OpenSSL does not tell of a new ticket with which a resumed session of TLS 1.2 goes on.
+    private func keepRenewedSession() {
+        guard case .client(let settings, let name) = side, settings.options.resumesSessions else { return }
+        guard unsafe SSL_version(ssl) == TLS1_2_VERSION, unsafe SSL_session_reused(ssl) == 1 else { return }
+        if let session = unsafe SSL_get1_session(ssl) { unsafe settings.keep(session, for: name) }
     }
 
     private func handshakeFailed(_ cause: TLS.HandshakeFailure.Cause) {
