@@ -125,7 +125,7 @@ let package = Package(
             swiftSettings: testing),
         .testTarget(
             name: "CallbackTLSTests",
-            dependencies: ["CallbackServer", "CallbackTLS", "ServerTestSupport", "TestSupport"],
+            dependencies: ["COpenSSL", "CallbackServer", "CallbackTLS", "ServerTestSupport", "TestSupport"],
             exclude: ["make-certificates.sh"], swiftSettings: testing),
         .testTarget(
             name: "EchoTests", dependencies: ["echo", "CallbackServer", "TestSupport"], swiftSettings: testing),

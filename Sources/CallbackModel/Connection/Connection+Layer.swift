@@ -18,7 +18,8 @@ extension Connection {
         watch.insert(.layered)
         // A client that was adopted opens in the next turn.
         let isDriverOpen = lifecycle == .open || lifecycle == .starting && !watch.contains(.opened)
-        // What a framing has kept came in clear, and is looked for in the next turn.
+        // What a framing keeps came in clear, and is looked for in the next turn.
+        rare?.framing?.stop()
         if lifecycle == .open { putOffDelivery() }
         move(output: .layered, input: input == .flowing ? .layered : nil)
         if isDriverOpen { _ = layer.driverOpened() }
@@ -48,8 +49,11 @@ extension Connection {
         set { core.layerAttachment = newValue }
     }
 
-    /// As the turn has read it: the same for all that happens in one turn.
+    /// The loop's clock as the turn has read it.
     package var turnMilliseconds: UInt64 { core.driver.cachedMilliseconds }
+
+    /// Other than before as soon as a turn has begun for which something was put off.
+    package var turnNumber: UInt64 { core.requestedTurnCount }
 
     // MARK: The handshake
 

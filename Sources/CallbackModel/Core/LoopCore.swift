@@ -69,6 +69,8 @@ internal import Glibc
     private var members = LoopMembers()
 
     private var deferred = DeferredQueue()
+    /// How many turns began with it.
+    private(set) var requestedTurnCount: UInt64 = 0
 
     /// What other threads want done here.
     let wakes: WakeQueue
@@ -222,6 +224,7 @@ internal import Glibc
     /// What `LoopDriver.requestedTurnBegan` does.
     func requestedTurnBegan() {
         let due = deferred.removeAll()
+        requestedTurnCount &+= 1
         for (index, item) in due.items.enumerated() {
             switch item {
             case .timer(let timer): timer.deferredFired(DeferredQueue.Ticket(round: due.round, index: index))

@@ -93,14 +93,21 @@ internal import CallbackModel
 
     // MARK: Handshakes
 
-    private var turn: UInt64 = 0
+    private var turn = Turn(number: 0, milliseconds: 0)
     private var stepsLeft = 0
+
+    /// When steps were last made. Turns for which nothing was put off are told apart by the clock alone.
+    private struct Turn: Equatable {
+        let number: UInt64
+        let milliseconds: UInt64
+    }
 
     /// 4 steps of handshakes before other connections have their turn: each may take 0.3 to 0.5 ms.
     private static let stepsPerTurn = 4
 
-    /// Whether another step may be made in the turn whose clock shows `now`. Turns of one millisecond share its steps.
-    func mayStep(now: UInt64) -> Bool {
+    /// Whether another step may be made in this turn of the connection's loop.
+    func mayStep(_ connection: Connection) -> Bool {
+        let now = Turn(number: connection.turnNumber, milliseconds: connection.turnMilliseconds)
         if now != turn {
             turn = now
             stepsLeft = Self.stepsPerTurn

@@ -85,7 +85,7 @@ internal import COpenSSL
 
     override func received(_ bytes: Span<UInt8>) {
         if isHandshaken { return open(bytes) }
-        guard let connection, scratch.mayStep(now: connection.turnMilliseconds) else { return keep(bytes) }
+        guard let connection, scratch.mayStep(connection) else { return keep(bytes) }
         step(bytes)
     }
 

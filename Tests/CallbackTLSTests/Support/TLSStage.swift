@@ -61,19 +61,19 @@ final class Served {
 
     init(_ connection: Connection) {
         self.connection = connection
-        connection.onOpen = { [unowned self] connection in
+        connection.onOpen = { [self] connection in
             self.events.append("open")
             self.isOpen = true
             self.onOpen(connection)
         }
-        connection.onData = { [unowned self] connection, bytes in
+        connection.onData = { [self] connection, bytes in
             if self.events.last != "data" { self.events.append("data") }
             self.received.append(copying: bytes)
             if self.echoes { connection.write(bytes) }
             self.onData(connection, bytes.count)
         }
-        connection.onEnd = { [unowned self] _ in self.events.append("end") }
-        connection.onDrain = { [unowned self] _ in self.events.append("drain") }
+        connection.onEnd = { [self] _ in self.events.append("end") }
+        connection.onDrain = { [self] _ in self.events.append("drain") }
         connection.onClose = { [self] connection, reason in
             self.events.append("close")
             self.reason = reason
@@ -104,17 +104,17 @@ final class Wire {
         var options = Listener.Options()
         options.connection.allowsHalfOpen = true
         listener = try loop.listen(on: .ipv4("127.0.0.1", port: 0), options: options) { both?($0) }
-        both = { [unowned self, unowned loop] client in
+        both = { [self, unowned loop] client in
             var connecting = EventLoop.ConnectOptions()
             connecting.connection.allowsHalfOpen = true
             guard let server = try? loop.connect(to: address, options: connecting) else { return client.reset() }
             self.client = client
             self.server = server
-            client.onData = { [unowned self] _, bytes in
+            client.onData = { [self] _, bytes in
                 self.fromClient += bytes.count
                 server.write(self.change(true, Array(copying: bytes)))
             }
-            server.onData = { [unowned self] _, bytes in
+            server.onData = { [self] _, bytes in
                 self.fromServer += bytes.count
                 client.write(self.change(false, Array(copying: bytes)))
             }
