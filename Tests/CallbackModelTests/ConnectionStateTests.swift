@@ -9,16 +9,19 @@ import Testing
     private static let legal = names(
         """
         connecting open flowing paused held
-        connecting ending flowing paused held
+        connecting layered layered paused held
+        connecting ending flowing layered paused held
         connecting ended flowing paused
         starting open flowing paused held
-        starting ending flowing paused held
-        starting ended flowing paused
+        starting layered layered paused held
+        starting ending flowing layered paused held
+        starting ended flowing layered paused
         open open flowing paused held ended
-        open ending flowing paused held ended
-        open ended flowing paused ended
+        open layered layered paused held ended
+        open ending flowing layered paused held ended
+        open ended flowing layered paused ended
         flushing closed closed
-        readingOut closed flowing paused
+        readingOut closed flowing layered paused
         closing closed closed
         closed closed closed
         """)
@@ -35,15 +38,15 @@ import Testing
     @Test func `is legal as the table says`() {
         var found: Set<String> = []
         for lifecycle in (0...6 as ClosedRange<UInt8>).compactMap(Connection.Lifecycle.init) {
-            for output in (0...3 as ClosedRange<UInt8>).compactMap(Connection.Output.init) {
-                for input in (0...4 as ClosedRange<UInt8>).compactMap(Connection.Input.init) {
+            for output in (0...4 as ClosedRange<UInt8>).compactMap(Connection.Output.init) {
+                for input in (0...5 as ClosedRange<UInt8>).compactMap(Connection.Input.init) {
                     guard Connection.isLegal(lifecycle, output, input) else { continue }
                     found.insert("\(lifecycle) \(output) \(input)")
                 }
             }
         }
         #expect(found == Self.legal)
-        #expect(found.count == 32)
+        #expect(found.count == 48)
     }
 
     /// An illegal one would trap.
@@ -61,6 +64,7 @@ private struct Walk {
     private let driver = ScriptedLoop()
     private let loop: EventLoop
     private let connection: Connection
+    private var layer: PassingLayer?
     private let stream: ScriptedStream
     /// One that makes an overload together with the walker.
     private let other: (connection: Connection, stream: ScriptedStream)
@@ -87,10 +91,22 @@ private struct Walk {
             connection = try loop.connect(to: address, options: connecting)
             stream = try #require(driver.made.last).stream
         }
+        if seed / 6 % 3 == 0 {
+            let layer = PassingLayer()
+            connection.insert(layer)
+            self.layer = layer
+        }
     }
 
     func states() -> Set<String> {
         var states: Set<String> = [state]
+        connection.onOpen = { [stream, random] connection in
+            guard random[1] < 128 else { return }
+            connection.end()
+            // As an engine that sends FIN at once.
+            if stream.isFinished, stream.queued == 0, connection.output == .ending { stream.outputEnded(nil) }
+            states.insert("\(connection.lifecycle) \(connection.output) \(connection.input)")
+        }
         for step in random {
             if step < 128 { call(step % 8) } else { tell(step % 6) }
             states.insert(state)
@@ -116,7 +132,7 @@ private struct Walk {
     }
 
     private func fill(_ connection: Connection, _ stream: ScriptedStream, _ count: Int) {
-        guard connection.output == .open else { return }
+        guard connection.output.isOpen else { return }
         stream.queued = count
         connection.write([UInt8](repeating: 0, count: count))
     }
@@ -126,7 +142,7 @@ private struct Walk {
         switch step {
         case 0 where stream.isReading: stream.reachedEnd()
         case 1 where stream.isFinished && stream.queued == 0 && connection.output == .ending: stream.outputEnded(nil)
-        case 2 where connection.lifecycle == .connecting: stream.opened()
+        case 2 where connection.lifecycle == .connecting && layer?.phase != .handshaking: stream.opened()
         case 2 where connection.lifecycle == .open && stream.queued == 0:
             stream.failure = ECONNRESET
             connection.write("x")
@@ -134,7 +150,23 @@ private struct Walk {
             stream.queued = 0
             stream.queueShrank(to: 0)
         case 4: driver.turn()
+        case 5: layer?.shakeHands()
         default: break
         }
     }
+}
+
+/// A layer that changes nothing. Its handshake is done when the test says so.
+private final class PassingLayer: ConnectionLayer {
+    private var queued = 0
+
+    func shakeHands() { if phase == .handshaking { opened() } }
+
+    override func begin() {}
+    override func received(_ bytes: Span<UInt8>) { deliver(bytes) }
+    override func reachedEnd() { if phase == .handshaking { truncated() } else { ended() } }
+    override func seal(_ bytes: Span<UInt8>) { handOver(bytes) }
+    override func sealEnd() { handOver([0].span) }
+    override var sealedByteCount: Int { queued }
+    override func driverQueueChanged(to count: Int) { queued = count }
 }

@@ -49,7 +49,7 @@ extension Connection {
         case closed
     }
 
-    /// Whether the three go together: 54 of the 210 combinations do.
+    /// Whether the three go together: 48 of the 210 combinations do.
     static func isLegal(_ lifecycle: Lifecycle, _ output: Output, _ input: Input) -> Bool {
         // A layer stands at both edges or at none.
         if output == .open && input == .layered || output == .layered && input == .flowing { return false }
@@ -58,7 +58,8 @@ extension Connection {
             (.starting, .layered), (.starting, .ending):
             input.flows || input == .paused || input == .held
         // With FIN sent nothing is queued, so the connection has no more than its share: it is not held.
-        case (.connecting, .ended), (.starting, .ended): input.flows || input == .paused
+        case (.connecting, .ended): input == .flowing || input == .paused
+        case (.starting, .ended): input.flows || input == .paused
         case (.open, .open), (.open, .layered), (.open, .ending): input != .closed
         case (.open, .ended): input.flows || input == .paused || input == .ended
         // The queue is dropped, so this is not held either.
