@@ -18,8 +18,8 @@ extension Connection {
         insert(.server(server.settings, nil), onSecured)
     }
 
-    /// The same as the client, after the server has agreed. Its certificate has to be for `serverName`. Throws EINVAL if
-    /// that cannot be a host's name or address.
+    /// The same as the client, after the server has agreed. Its certificate has to be for `serverName`. Throws EINVAL
+    /// if that cannot be a host's name or address.
     public func startTLS(
         _ client: TLS.Client, serverName: String, onSecured: @escaping (Connection) -> Void
     ) throws(IOError) {

@@ -3,7 +3,7 @@ import CallbackTLS
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(2)), .onOwnThread) struct `Certificates and keys` {
+@Suite(.timeLimit(.minutes(20)), .onOwnThread) struct `Certificates and keys` {
     private func error(_ body: () throws -> Void) -> TLS.ConfigurationError? {
         do {
             try body()

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Clauses 4, 8 and 11: TLS has an end of its own, in front of FIN.
-@Suite(.timeLimit(.minutes(2)), .onOwnThread) struct `Ending over TLS` {
+@Suite(.timeLimit(.minutes(20)), .onOwnThread) struct `Ending over TLS` {
     @Test(arguments: Engine.allCases)
     func `FIN without TLS's end is a truncation, with its own reason`(engine: Engine) throws {
         let stage = try TLSStage(engine)

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Who is accepted, who is refused, and what it costs the others.
-@Suite(.timeLimit(.minutes(2)), .onOwnThread) struct `Handshakes` {
+@Suite(.timeLimit(.minutes(20)), .onOwnThread) struct `Handshakes` {
     // MARK: The server's certificate
 
     @Test(arguments: Engine.allCases)

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Peers that break the rules: a named error for them, and nothing for the others.
-@Suite(.timeLimit(.minutes(2)), .onOwnThread) struct `Hostile peers` {
+@Suite(.timeLimit(.minutes(20)), .onOwnThread) struct `Hostile peers` {
     @Test(arguments: Engine.allCases)
     func `that do not speak TLS are told so, with their cause`(engine: Engine) throws {
         let stage = try TLSStage(engine)

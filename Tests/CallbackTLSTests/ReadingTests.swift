@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Clauses 1, 3, 4 and 11 where bytes wait in more places than without TLS.
-@Suite(.timeLimit(.minutes(2)), .onOwnThread) struct `Reading over TLS` {
+@Suite(.timeLimit(.minutes(20)), .onOwnThread) struct `Reading over TLS` {
     @Test(arguments: Engine.allCases)
     func `delivers what came behind the handshake, after onOpen`(engine: Engine) throws {
         let stage = try TLSStage(engine)

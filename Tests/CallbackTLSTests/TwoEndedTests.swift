@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Server and client of this library on one loop.
-@Suite(.timeLimit(.minutes(2)), .onOwnThread) struct `TLS at both ends` {
+@Suite(.timeLimit(.minutes(20)), .onOwnThread) struct `TLS at both ends` {
     @Test(arguments: Engine.allCases, TLS.Version.allCases)
     func `echoes what is written, and both ends see an end`(engine: Engine, version: TLS.Version) throws {
         let loop = try EventLoop(engine: engine)

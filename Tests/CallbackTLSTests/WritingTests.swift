@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Clauses 5 to 8: the driver counts records, and users count what they wrote.
-@Suite(.timeLimit(.minutes(2)), .onOwnThread) struct `Writing over TLS` {
+@Suite(.timeLimit(.minutes(20)), .onOwnThread) struct `Writing over TLS` {
     @Test(arguments: Engine.allCases)
     func `counts what waits in clear, and completes a write when its last record has left`(engine: Engine) throws {
         let stage = try TLSStage(engine)

@@ -31,12 +31,13 @@ extension LoopCore {
         // Held, whatever the sending does to the batch.
         let kept = batch.isKept(run) ? batch.kept : nil
         unsafe run.owner._withUnsafeGuaranteedRef { connection in
+            let bytes = unsafe Span(_unsafeStart: run.start, count: run.count)
             if connection.watch.contains(.layered) {
-                connection.handToLayer(unsafe Span(_unsafeStart: run.start, count: run.count))
+                connection.handToLayer(bytes)
             } else if let kept {
                 connection.handOver(keeping: kept)
             } else {
-                connection.handOver(unsafe Span(_unsafeStart: run.start, count: run.count))
+                connection.handOver(bytes)
             }
         }
     }
