@@ -61,10 +61,15 @@ extension Connection {
     func layerOpened() {
         guard let layer, layer.phase == .handshaking else { return }
         layer.phase = .opening
-        if lifecycle == .connecting { opened() }
+        switch lifecycle {
+        case .connecting: opened()
+        // Its last message has met the peer's reset: what came before that is still read.
+        case .readingOut: if let onOpen = layer.onSecured ?? rare?.onOpen { core.perform(.open) { onOpen(self) } }
+        case .starting, .open, .flushing, .closing, .closed: break
+        }
         layer.onSecured = nil
         guard layer.phase == .opening, !isOver else { return }
-        layer.phase = .open
+        layer.phase = lifecycle == .readingOut ? .muted : .open
         if !layer.held.isEmpty {
             let held = layer.held
             layer.held = []
@@ -139,7 +144,9 @@ extension Connection {
             return closeDriver()
         }
         layer?.hasPendingEnd = input != .layered
-        if input == .layered { inputEnded() }
+        guard input == .layered else { return }
+        // As behind the driver's own end.
+        if lifecycle == .readingOut { closeDriver() } else { inputEnded() }
     }
 
     /// The driver has reached the end.
