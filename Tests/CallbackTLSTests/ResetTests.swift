@@ -6,8 +6,8 @@ import Testing
 
 /// A client that has sent everything and is gone before the server reads any of it: the last message of the server's
 /// handshake meets the reset.
-@Suite struct `TLS and a reset right behind the handshake` {
-    @Test(.timeLimit(.minutes(1)), arguments: Engine.allCases, [true, false])
+@Suite(.timeLimit(.minutes(20)), .onOwnThread) struct `TLS and a reset right behind the handshake` {
+    @Test(arguments: Engine.allCases, [true, false])
     func `what came before the reset is read`(engine: Engine, ends: Bool) throws {
         let (servers, clients) = (try EventLoop(engine: engine), try EventLoop(engine: engine))
         var told: [String] = []

@@ -138,15 +138,10 @@ extension Connection {
     /// What `ConnectionLayer.ended` does.
     func layerFoundEnd() {
         guard !isOver, input != .ended else { return }
-        if lifecycle == .readingOut {
-            // The peer had finished before it reset the connection, and got all that was written.
-            if cause == .peerReset, unsentByteCount == 0 { cause = .peerClosed }
-            return closeDriver()
-        }
-        layer?.hasPendingEnd = input != .layered
-        guard input == .layered else { return }
         // As behind the driver's own end.
-        if lifecycle == .readingOut { closeDriver() } else { inputEnded() }
+        if lifecycle == .readingOut { return closeDriver() }
+        layer?.hasPendingEnd = input != .layered
+        if input == .layered { inputEnded() }
     }
 
     /// The driver has reached the end.
