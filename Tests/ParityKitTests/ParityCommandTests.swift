@@ -30,11 +30,27 @@ struct `The parity command` {
         #expect(try child.waitForExit() == .exited(0))
     }
 
+    @Test func `plays in other forms beside callbacks, and says what a form cannot`() throws {
+        let child = try start("--form", "evenly", "--scenario", "two_in_turn", "--scenario", "tcp_rst")
+        let heading = try child.readLine()
+        #expect(heading.hasPrefix("scenario "))
+        for engine in Engine.allCases { #expect(heading.contains(" \(engine) evenly")) }
+        #expect(heading.contains(" libuv callbacks "))
+        let rows = [try child.readLine(), try child.readLine()]
+        #expect(rows.contains { $0.hasPrefix("tcp_rst ") && $0.matches(of: /\d+ ms/).count == 5 })
+        #expect(
+            rows.contains { $0.hasPrefix("two_in_turn ") && $0.hasSuffix("left out: a connection acts on another one") }
+        )
+        #expect(try child.readLine() == "")
+        #expect(try child.readLine().hasPrefix("1 scenarios on 4 engines, 0 with a divergence, 1 left out, in "))
+        #expect(try child.waitForExit() == .exited(0))
+    }
+
     @Test func `prints JSON when asked`() throws {
         let child = try start("--json", "--scenario", "tcp_ping_pong", "--engine", "poll")
         let line = try child.readLine()
         #expect(line.hasPrefix(#"{"equal":true,"milliseconds":"#))
-        #expect(line.contains(#""scenarios":[{"scenario":"tcp_ping_pong","outcomes":[{"engine":"poll","#))
+        #expect(line.contains(#""leftOut":[],"scenarios":[{"scenario":"tcp_ping_pong","outcomes":[{"engine":"poll","#))
         #expect(try child.waitForExit() == .exited(0))
     }
 
@@ -69,6 +85,7 @@ struct `The parity command` {
     @Test(arguments: [
         ["--hosts", "--random", "3"], ["--hosts", "--json"], ["--scenario", "no_such"], ["--engine", "kqueue"],
         ["--random", "0"], ["--random", "many"], ["--seed", "-1"], ["--no-such-option"],
+        ["--form", "none"], ["--form", "tasks", "--hosts"], ["--form", "evenly", "--calls", "3"],
     ])
     func `ends with 64 for bad arguments`(arguments: [String]) throws {
         let child = try ChildProcess(try ChildProcess.pathOfBuiltProduct("parity"), arguments)

@@ -11,13 +11,6 @@ extension Participant {
     }
 
     static let engines = Engine.allCases.map { Participant($0) }
-
-    /// The engines, with a task in each callback.
-    static let enginesWithTasks = engines.map { engine in
-        var participant = Participant("\(engine.name) with tasks", makeLoop: engine.makeLoop)
-        participant.beginsTasks = true
-        return participant
-    }
 }
 
 @Suite(.timeLimit(.minutes(10)), .onOwnThread)
@@ -35,8 +28,29 @@ struct `Every scenario on every engine` {
     @Test(arguments: Scenario.all.map(\.name).filter { !signalling.contains($0) })
     func `comes to the same with a task in each callback`(name: String) throws {
         let scenario = try #require(Scenario.all.first { $0.name == name })
-        let report = Parity.run(scenario, on: Participant.enginesWithTasks)
+        let report = Parity.run(scenario, on: Participant.engines.map { $0.playing(.tasks) })
         #expect(report.isEqual, "\(report.divergences) \(scenario.source)")
+    }
+
+    /// Beside one loop, so that what the expectation leaves open is compared too.
+    @Test(arguments: EventLoop.Group.Distribution.allCases, Scenario.all.map(\.name))
+    func `comes to the same on a group of two loops`(
+        distribution: EventLoop.Group.Distribution, name: String
+    ) throws {
+        let scenario = try #require(Scenario.all.first { $0.name == name })
+        let form = Form.group(distribution)
+        guard form.obstacle(to: scenario) == nil else { return }
+        let participants = [Participant(.epoll)] + Participant.engines.map { $0.playing(form) }
+        let report = Parity.run(scenario, on: participants)
+        #expect(report.isEqual, "\(report.divergences) \(scenario.source)")
+    }
+
+    @Test func `fits a group, where one connection does not need another`() {
+        let fitting = { (distribution: EventLoop.Group.Distribution) in
+            Scenario.all.count { Form.group(distribution).obstacle(to: $0) == nil }
+        }
+        #expect(fitting(.evenly) >= 60 && fitting(.shared) == fitting(.evenly))
+        #expect(fitting(.byKernel) >= 50)
     }
 
     /// One at a time: libuv and the reference engines take a signal's handler from each other.

@@ -17,6 +17,8 @@ final class Board: Sendable {
         var isClosed = false
         /// As the peer knows it.
         var isConnected = false
+        /// Its peer is through.
+        var hasLeft = false
 
         func has(_ milestone: Peer.Milestone) -> Bool {
             switch milestone {
@@ -27,6 +29,7 @@ final class Board: Sendable {
             case .timedOut(let count): timeouts >= count
             case .closed: isClosed
             case .connected: isConnected
+            case .left: hasLeft
             }
         }
     }
@@ -73,6 +76,7 @@ final class Board: Sendable {
     func finish(_ number: Int, _ outcome: PeerOutcome) {
         state.withLock { state in
             state.outcomes[number] = outcome
+            state.progress[number].hasLeft = true
             ring(state)
         }
     }

@@ -36,6 +36,7 @@ extension Peer.Milestone: CustomStringConvertible {
         case .timedOut(let count): ".timedOut(\(count))"
         case .closed: ".closed"
         case .connected: ".connected"
+        case .left: ".left"
         }
     }
 }

@@ -7,6 +7,13 @@ struct Verdict: Sendable {
     var seen: [Int: Observed] = [:]
     var notes: [String] = []
     var violations: [String] = []
+
+    /// What another loop of the same run found.
+    mutating func add(_ other: Verdict) {
+        seen.merge(other.seen) { mine, _ in mine }
+        notes += other.notes
+        violations += other.violations
+    }
 }
 
 /// One scenario on one participant, on the thread of its loop.
@@ -17,40 +24,49 @@ struct LoopRun: Sendable {
     let deadline: ContinuousClock.Instant
 
     func run() -> Verdict {
+        if let obstacle = participant.form.obstacle(to: scenario) {
+            return Verdict(violations: ["it cannot be played in the form \"\(participant.form.name)\": \(obstacle)"])
+        }
+        switch participant.form.kind {
+        case .loop(let beginsTasks, let begin): return play(beginsTasks: beginsTasks, begin)
+        case .group(let distribution): return GroupRun(run: self, distribution: distribution).play()
+        }
+    }
+
+    private func play(
+        beginsTasks: Bool, _ begin: @escaping @Sendable (Stage) throws(IOError) -> Void
+    ) -> Verdict {
         var verdict = Verdict()
-        var options = EventLoop.Options()
-        options.collectsMetrics = true
-        var observers: [Int: ConnectionObserver] = [:]
+        var record: Stage.Record?
         do throws(IOError) {
-            let stage = Stage(scenario, try participant.makeLoop(options), board, beginsTasks: participant.beginsTasks)
+            let stage = Stage(scenario, try makeLoop(), board, beginsTasks: beginsTasks)
             defer {
-                stage.tearDown()
+                record = stage.tearDown()
                 StageOfThread.set(nil)
-                observers = stage.observers
-                verdict.notes = stage.notes
-                verdict.violations += stage.overseer.violations
             }
             StageOfThread.set(stage)
             try begin(stage)
-            try run(stage, &verdict)
+            startPeers(stage)
+            try run(stage.loop, &verdict)
         } catch {
             verdict.violations.append("an error was thrown: \(error)")
         }
-        for (number, observer) in observers {
-            observer.checkDescriptor("after the loop was let go")
-            observer.checkTasks()
-            verdict.seen[number] = observer.seen
-        }
+        if let record { verdict.add(record.verdict("after the loop was let go")) }
         return verdict
     }
 
-    private func run(_ stage: Stage, _ verdict: inout Verdict) throws(IOError) {
-        let loop = stage.loop
+    func makeLoop() throws(IOError) -> EventLoop {
+        var options = EventLoop.Options()
+        options.collectsMetrics = true
+        return try participant.makeLoop(options)
+    }
+
+    func run(_ loop: EventLoop, _ verdict: inout Verdict) throws(IOError) {
         let start = ContinuousClock.now
         var isLate = false
-        let limit = loop.schedule(after: scenario.timeLimit) { timer in
+        let limit = loop.schedule(after: scenario.timeLimit) { [unowned loop] _ in
             isLate = true
-            StageOfThread.current?.loop.stop()
+            loop.stop()
         }
         limit.unref()
         try loop.run()
@@ -59,27 +75,9 @@ struct LoopRun: Sendable {
         if let spinning = loop.metrics.spinning(for: .now - start) { verdict.violations.append(spinning) }
     }
 
-    /// Sets the stage and lets the peers begin.
-    private func begin(_ stage: Stage) throws(IOError) {
-        switch scenario.handler {
-        case .script(let script):
-            try stage.listen { [unowned stage] in stage.play(script, $0, as: stage.number(of: $0)) }
-        case .scripts(let scripts):
-            try stage.listen { [unowned stage] connection in
-                let number = stage.number(of: connection)
-                if scripts.indices.contains(number) { stage.play(scripts[number], connection, as: number) }
-            }
-        case .clients(let scripts):
-            for (number, script) in scripts.enumerated() {
-                var options = EventLoop.ConnectOptions()
-                options.connection = scenario.options.connection
-                try stage.connect(to: number, options: options) { stage.play(script, $0, as: number) }
-            }
-        case .closure(let handler): try stage.listen(handler(stage.loop))
-        case .program(let program): try program(stage)
-        }
+    private func startPeers(_ stage: Stage) {
         let waker = stage.loop.waker
-        for (number, peer) in scenario.peers.enumerated() {
+        for number in scenario.peers.indices {
             let place: PeerPlayer.Place =
                 if let (descriptor, _) = stage.listeningPeers[number] {
                     .accept(descriptor)
@@ -88,12 +86,13 @@ struct LoopRun: Sendable {
                 } else {
                     .nowhere
                 }
-            startPeer(peer, number, place, waker)
+            startPeer(number, place) { waker.execute { StageOfThread.current?.checkOver() } }
         }
     }
 
-    private func startPeer(_ peer: Peer, _ number: Int, _ place: PeerPlayer.Place, _ waker: EventLoop.Waker) {
-        let (board, deadline) = (board, deadline)
+    /// Lets a peer begin; `ended` is called on its thread when it is through.
+    func startPeer(_ number: Int, _ place: PeerPlayer.Place, ended: @escaping @Sendable () -> Void) {
+        let (peer, board, deadline) = (scenario.peers[number], board, deadline)
         var reference: [UInt8]?
         if scenario.expected.indices.contains(number), case .prefix(let all) = scenario.expected[number].peerReceived {
             reference = all.bytes
@@ -101,7 +100,7 @@ struct LoopRun: Sendable {
         let thread = startThread { [reference] in
             let outcome = PeerPlayer(peer, number, place, board, expecting: reference, until: deadline).play()
             board.finish(number, outcome)
-            waker.execute { StageOfThread.current?.checkOver() }
+            ended()
         }
         board.add(thread)
     }

@@ -9,9 +9,8 @@ public struct Participant: Sendable {
     /// Makes a loop for the calling thread.
     public let makeLoop: @Sendable (EventLoop.Options) throws(IOError) -> EventLoop
 
-    /// Whether each callback of a connection begins a task of it, which waits once. What comes of a scenario may not
-    /// change by it.
-    public var beginsTasks = false
+    /// How it plays; ``Form/callbacks`` unless said otherwise. ``Form/obstacle(to:)`` says which scenarios it cannot.
+    public var form = Form.callbacks
 
     /// A participant that makes its loops with `makeLoop`, which has to hand the options on.
     public init(
@@ -19,6 +18,13 @@ public struct Participant: Sendable {
     ) {
         self.name = name
         self.makeLoop = makeLoop
+    }
+
+    /// The same participant in another form, which its name tells too.
+    public func playing(_ form: Form) -> Participant {
+        var participant = Participant("\(name) \(form.name)", makeLoop: makeLoop)
+        participant.form = form
+        return participant
     }
 }
 

@@ -86,5 +86,7 @@ public struct Peer: Hashable, Sendable {
         case closed
         /// The peer of that connection has a connection, perhaps in the backlog.
         case connected
+        /// The peer of that connection is through.
+        case left
     }
 }

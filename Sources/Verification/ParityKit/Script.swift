@@ -132,3 +132,28 @@ public struct Script: Hashable, Sendable {
         case note(String)
     }
 }
+
+extension Script {
+    /// All that it does, at whatever time and to whichever connection.
+    package var allActions: [Action] { reactions.flatMap { Self.flat($0.actions) } }
+
+    private static func flat(_ actions: [Action]) -> [Action] {
+        actions.flatMap { action in
+            switch action {
+            case .startTimer(_, _, let inner), .other(_, let inner): [action] + flat(inner)
+            default: [action]
+            }
+        }
+    }
+}
+
+extension Scenario {
+    /// The scripts of its connections, by the numbers of their peers; `nil` if something else is under test.
+    package var scripts: [Script]? {
+        switch handler {
+        case .script(let script): peers.map { _ in script }
+        case .scripts(let scripts), .clients(let scripts): scripts
+        case .closure, .program: nil
+        }
+    }
+}

@@ -30,9 +30,15 @@ public final class Stage {
     private var open = 0
 
     private let beginsTasks: Bool
+    /// On a loop of a group: what is called in the place of a look whether the run is over.
+    private let ring: (@Sendable () -> Void)?
 
-    init(_ scenario: Scenario, _ loop: EventLoop, _ board: Board, beginsTasks: Bool) {
+    init(
+        _ scenario: Scenario, _ loop: EventLoop, _ board: Board, beginsTasks: Bool = false,
+        ring: (@Sendable () -> Void)? = nil
+    ) {
         self.beginsTasks = beginsTasks
+        self.ring = ring
         self.scenario = scenario
         heldLoop = loop
         self.board = board
@@ -52,7 +58,7 @@ public final class Stage {
 
     /// Listens as the scenario says; the connections of its peers are observed.
     public func listen(_ onConnection: @escaping (Connection) -> Void) throws(IOError) {
-        let address = try makeAddress()
+        let address = try scenario.endpoint.freshAddress()
         let listener = try loop.listen(on: address, options: scenario.options) { [unowned self] connection in
             self.accept(connection, onConnection)
         }
@@ -103,25 +109,42 @@ public final class Stage {
     }
 
     /// A name in the file system that nothing has, for a Unix socket.
-    public func freshPath() -> String {
-        let number = SplitMix.nextNumber()
-        return "/tmp/parity-\(getpid())-\(number).sock"
-    }
+    public func freshPath() -> String { Scenario.Endpoint.freshPath() }
 
     // MARK: For the run
 
-    func makeAddress() throws(IOError) -> SocketAddress {
-        switch scenario.endpoint {
-        case .ipv4: return try .ipv4("127.0.0.1", port: 0)
-        case .ipv6: return try .ipv6("::1", port: 0)
-        case .unix: return try .unix(path: freshPath())
+    /// Sets up what the scenario's handler says, with callbacks.
+    func begin() throws(IOError) {
+        switch scenario.handler {
+        case .script, .scripts, .closure: try listen(makeOnConnection())
+        case .clients(let scripts):
+            for (number, script) in scripts.enumerated() {
+                var options = EventLoop.ConnectOptions()
+                options.connection = scenario.options.connection
+                try connect(to: number, options: options) { play(script, $0, as: number) }
+            }
+        case .program(let program): try program(self)
+        }
+    }
+
+    /// What the scenario's handler does with each client, if it listens.
+    func makeOnConnection() -> (Connection) -> Void {
+        switch scenario.handler {
+        case .script(let script): { [unowned self] in play(script, $0, as: number(of: $0)) }
+        case .scripts(let scripts):
+            { [unowned self] connection in
+                let number = number(of: connection)
+                if scripts.indices.contains(number) { play(scripts[number], connection, as: number) }
+            }
+        case .closure(let handler): handler(loop)
+        case .clients, .program: { _ in }
         }
     }
 
     private func makePeer(_ number: Int) throws(PeerFailure) -> SocketAddress {
         let wanted: SocketAddress
         do throws(IOError) {
-            wanted = try makeAddress()
+            wanted = try scenario.endpoint.freshAddress()
         } catch {
             throw PeerFailure(call: error.call, errno: error.errno)
         }
@@ -159,7 +182,7 @@ public final class Stage {
         return observer
     }
 
-    private func accept(_ connection: Connection, _ onConnection: (Connection) -> Void) {
+    func accept(_ connection: Connection, _ onConnection: (Connection) -> Void) {
         accepted += 1
         let address = connection.remoteAddress
         guard let number = board.number(of: address.host) ?? board.number(of: address.description) else {
@@ -202,14 +225,16 @@ public final class Stage {
 
     /// When nobody will come any more, the listener has no reason to stay.
     func checkOver() {
+        if let ring { return ring() }
         let outcomes = board.outcomes
         guard outcomes.count == scenario.peers.count, open == 0 else { return }
         let connected = scenario.peers.indices.count { board.progress(of: $0).isConnected }
         if accepted + shed >= connected || listeningPeers.count == scenario.peers.count { listener?.close() }
     }
 
-    /// After the run: the files of Unix sockets that peers listened on, and everything that leads back here.
-    func tearDown() {
+    /// After the run: lets go of the files of Unix sockets that peers listened on, and of everything that leads back
+    /// here. Returns what was written down.
+    func tearDown() -> Record {
         for player in players.values { player.letGo() }
         players = [:]
         timers = [:]
@@ -218,7 +243,37 @@ public final class Stage {
         heldSockets = []
         // Callbacks that never ran may hold this object, which would hold the loop, which holds them.
         heldLoop = nil
+        return Record(observers: observers, overseer: overseer, notes: notes)
     }
+
+    /// What a stage leaves.
+    struct Record {
+        let observers: [Int: ConnectionObserver]
+        let overseer: Overseer
+        let notes: [String]
+
+        /// Looks after descriptors and tasks once more; `time` says when.
+        func verdict(_ time: String) -> Verdict {
+            for observer in observers.values {
+                observer.checkDescriptor(time)
+                observer.checkTasks()
+            }
+            return Verdict(seen: observers.mapValues(\.seen), notes: notes, violations: overseer.violations)
+        }
+    }
+}
+
+extension Scenario.Endpoint {
+    /// Where a listener can bind: port 0, or a file that nothing has.
+    func freshAddress() throws(IOError) -> SocketAddress {
+        switch self {
+        case .ipv4: try .ipv4("127.0.0.1", port: 0)
+        case .ipv6: try .ipv6("::1", port: 0)
+        case .unix: try .unix(path: Self.freshPath())
+        }
+    }
+
+    static func freshPath() -> String { "/tmp/parity-\(getpid())-\(SplitMix.nextNumber()).sock" }
 }
 
 extension ScriptPlayer {

@@ -19,6 +19,9 @@ struct ParityCommand: ParsableCommand {
     @Option(help: "Only this engine; can be repeated: \(Engine.allCases.map(\.rawValue).joined(separator: ", ")).")
     var engine: [Engine] = []
 
+    @Option(help: "How the side under test plays: \(PlayedForm.allCases.compactMap(\.help).joined(separator: ", ")).")
+    var form = PlayedForm.callbacks
+
     @Flag(help: "List the scenarios and where their expectations are from.")
     var list = false
 
@@ -79,6 +82,9 @@ struct ParityCommand: ParsableCommand {
         }
         let modes = [random != nil, calls != nil, callsFile != nil, faults != nil, !scenario.isEmpty]
         if hosts, modes.contains(true) || json { throw ValidationError("--hosts goes with --engine alone") }
+        if form != .callbacks, faults != nil || calls != nil || callsFile != nil || hosts {
+            throw ValidationError("--form goes with scenarios and with --random")
+        }
         if faults != nil, json { throw ValidationError("--faults prints no JSON") }
     }
 
@@ -87,7 +93,10 @@ struct ParityCommand: ParsableCommand {
         var seen: Set<Engine> = []
         let engines = (engine.isEmpty ? Engine.allCases : engine).filter { seen.insert($0).inserted }
         if let faults { return try run(faults, engines) }
-        let participants = engines.map(Participant.init(engine:))
+        // Beside callbacks on one loop, so that what an expectation leaves open is compared too.
+        let participants =
+            (form == .callbacks ? [] : engines.prefix(1).map { Participant(engine: $0).playing(.callbacks) })
+            + engines.map { form == .callbacks ? Participant(engine: $0) : Participant(engine: $0).playing(form.form) }
         let isWell =
             if let calls {
                 CallsRun(participants: participants).run(count: calls, seed: seed)
@@ -134,6 +143,30 @@ struct ParityCommand: ParsableCommand {
         for scenario in Scenario.all {
             let clauses = scenario.clauses.map { "\($0)" }.joined(separator: ", ")
             Terminal.printLine("\(scenario.name)  [\(clauses)]  \(scenario.source)")
+        }
+    }
+}
+
+/// The values of `--form`.
+enum PlayedForm: String, CaseIterable, ExpressibleByArgument {
+    case callbacks, tasks, evenly, shared, byKernel
+
+    var form: Form {
+        switch self {
+        case .callbacks: .callbacks
+        case .tasks: .tasks
+        case .evenly: .group(.evenly)
+        case .shared: .group(.shared)
+        case .byKernel: .group(.byKernel)
+        }
+    }
+
+    var help: String? {
+        switch self {
+        case .callbacks: "callbacks on one loop"
+        case .tasks: "tasks (one in each callback)"
+        case .evenly: "evenly, shared or byKernel (on a group of two loops)"
+        case .shared, .byKernel: nil
         }
     }
 }

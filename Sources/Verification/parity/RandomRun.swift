@@ -11,10 +11,15 @@ struct RandomRun {
     func run() -> Bool {
         let start = ContinuousClock.now
         var differing: (seed: UInt64, report: Report)?
-        var played = 0
+        var (played, leftOut) = (0, 0)
         for offset in 0..<UInt64(count) {
             if offset.isMultiple(of: 50) { Terminal.progress("\(offset) of \(count) random scenarios") }
-            let report = Parity.run(.random(seed: seed &+ offset), on: participants, isAlone: true)
+            let scenario = Scenario.random(seed: seed &+ offset)
+            if participants.obstacle(to: scenario) != nil {
+                leftOut += 1
+                continue
+            }
+            let report = Parity.run(scenario, on: participants, isAlone: true)
             played += 1
             guard report.isEqual else {
                 differing = (seed &+ offset, report)
@@ -23,11 +28,14 @@ struct RandomRun {
         }
         Terminal.progress("")
         let time = ContinuousClock.now - start
-        let summary = "\(played) random scenarios from seed \(seed) on \(participants.count) engines"
+        let summary =
+            "\(played) random scenarios from seed \(seed) on \(participants.engineCount) engines"
+            + (leftOut == 0 ? "" : ", \(leftOut) left out")
         guard let differing else {
             Terminal.printLine(
                 isJSON
-                    ? "{\"equal\":true,\"played\":\(played),\"seed\":\(seed),\"milliseconds\":\(time.milliseconds)}"
+                    ? "{\"equal\":true,\"played\":\(played),\"leftOut\":\(leftOut),\"seed\":\(seed),"
+                        + "\"milliseconds\":\(time.milliseconds)}"
                     : "\(summary), no divergence, in \(time.milliseconds) ms")
             return true
         }

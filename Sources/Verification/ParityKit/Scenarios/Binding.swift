@@ -61,7 +61,7 @@ extension Scenario {
     ]
 
     private static func addressInUse(_ stage: Stage) throws(IOError) {
-        let first = try stage.loop.listen(on: try stage.makeAddress()) { _ in }
+        let first = try stage.loop.listen(on: try stage.scenario.endpoint.freshAddress()) { _ in }
         do throws(IOError) {
             try stage.loop.listen(on: first.localAddress) { _ in }.close()
             stage.note("bound twice")
