@@ -61,6 +61,10 @@ let package = Package(
         .target(
             name: "ParityKit", dependencies: ["CallbackModel", "CLinux"], path: "Sources/Verification/ParityKit",
             swiftSettings: strict),
+        // Not of the kit itself, whose users need no CallbackAsync.
+        .target(
+            name: "AsyncParity", dependencies: ["ParityKit", "CallbackAsync", "CallbackModel"],
+            path: "Sources/Verification/AsyncParity", swiftSettings: strict),
         .target(name: "CFaults", path: "Sources/Verification/CFaults"),
         .target(
             name: "FaultKit", dependencies: ["ParityKit", "CallbackModel"], path: "Sources/Verification/FaultKit",
@@ -75,7 +79,7 @@ let package = Package(
         .executableTarget(
             name: "parity",
             dependencies: [
-                "CallbackServer", "ParityKit", "FaultKit", "RandomCalls",
+                "CallbackServer", "ParityKit", "AsyncParity", "FaultKit", "RandomCalls",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Sources/Verification/parity", swiftSettings: strict),
@@ -132,7 +136,8 @@ let package = Package(
         .testTarget(
             name: "ParityKitTests",
             dependencies: [
-                "ParityKit", "FaultKit", "RandomCalls", "CallbackServer", "CallbackModel", "parity", "Breakable",
+                "ParityKit", "AsyncParity", "FaultKit", "RandomCalls", "CallbackServer", "CallbackModel", "parity",
+                "Breakable",
                 "TestSupport",
             ],
             swiftSettings: testing),

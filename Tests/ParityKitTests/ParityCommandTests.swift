@@ -46,6 +46,15 @@ struct `The parity command` {
         #expect(try child.waitForExit() == .exited(0))
     }
 
+    @Test(arguments: ["tasks", "shared", "byKernel", "async"])
+    func `plays in every form`(form: String) throws {
+        let child = try start("--form", form, "--scenario", "tcp_ping_pong", "--engine", "epoll")
+        #expect(
+            try child.readLine().split(separator: " ") == ["scenario", "epoll", "callbacks", "epoll", Substring(form)])
+        #expect(try child.readLine().matches(of: /\d+ ms/).count == 2)
+        #expect(try child.waitForExit() == .exited(0))
+    }
+
     @Test func `prints JSON when asked`() throws {
         let child = try start("--json", "--scenario", "tcp_ping_pong", "--engine", "poll")
         let line = try child.readLine()

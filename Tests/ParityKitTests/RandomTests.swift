@@ -16,6 +16,18 @@ struct `Random scenarios` {
         }
     }
 
+    /// As many as fit.
+    @Test(arguments: [Form.group(.evenly), .group(.shared), .group(.byKernel), .async])
+    func `come to the same in other forms`(form: Form) {
+        let participants = [Participant(.epoll)] + Participant.engines.map { $0.playing(form) }
+        for seed in 1...40 as ClosedRange<UInt64> {
+            let scenario = Scenario.random(seed: seed)
+            guard form.obstacle(to: scenario) == nil else { continue }
+            let report = Parity.run(scenario, on: participants)
+            #expect(report.isEqual, "seed \(seed), \(form.name): \(report.divergences)")
+        }
+    }
+
     @Test func `are the same for the same seed`() {
         for seed in 1...20 as ClosedRange<UInt64> {
             #expect(Scenario.random(seed: seed).swiftSource == Scenario.random(seed: seed).swiftSource)

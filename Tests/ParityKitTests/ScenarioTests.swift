@@ -1,3 +1,4 @@
+import AsyncParity
 import CallbackServer
 import ParityKit
 import Testing
@@ -11,6 +12,10 @@ extension Participant {
     }
 
     static let engines = Engine.allCases.map { Participant($0) }
+}
+
+private func playedByTasks(_ name: String) -> Bool {
+    Scenario.all.contains { $0.name == name && Form.async.obstacle(to: $0) == nil }
 }
 
 @Suite(.timeLimit(.minutes(10)), .onOwnThread)
@@ -45,6 +50,19 @@ struct `Every scenario on every engine` {
         #expect(report.isEqual, "\(report.divergences) \(scenario.source)")
     }
 
+    /// With `for try await` over a connection's bytes, and `send`.
+    @Test(arguments: Scenario.all.map(\.name).filter(playedByTasks))
+    func `comes to the same in the asynchronous layer`(name: String) throws {
+        let scenario = try #require(Scenario.all.first { $0.name == name })
+        let participants = [Participant(.epoll)] + Participant.engines.map { $0.playing(.async) }
+        let report = Parity.run(scenario, on: participants)
+        #expect(report.isEqual, "\(report.divergences) \(scenario.source)")
+    }
+
+    @Test func `fits the asynchronous layer, where no callback is needed`() {
+        #expect(Scenario.all.map(\.name).filter(playedByTasks).count >= 38)
+    }
+
     @Test func `fits a group, where one connection does not need another`() {
         let fitting = { (distribution: EventLoop.Group.Distribution) in
             Scenario.all.count { Form.group(distribution).obstacle(to: $0) == nil }
@@ -58,6 +76,18 @@ struct `Every scenario on every engine` {
         for scenario in Scenario.all where Self.signalling.contains(scenario.name) {
             let report = Parity.run(scenario, on: Participant.engines)
             #expect(report.isEqual, "\(report.divergences) \(scenario.source)")
+        }
+    }
+}
+
+@Suite(.timeLimit(.minutes(10)), .onOwnThread)
+struct `A form` {
+    @Test func `that cannot play a scenario says so, and a run of it is a violation`() throws {
+        let scenario = try #require(Scenario.all.first { $0.name == "two_in_turn" })
+        for form in [Form.async, .group(.shared)] {
+            let obstacle = try #require(form.obstacle(to: scenario))
+            let report = Parity.run(scenario, on: [Participant(.libuv).playing(form)])
+            #expect(report.divergences.contains { $0.reference == nil && $0.text.hasSuffix(obstacle) })
         }
     }
 }

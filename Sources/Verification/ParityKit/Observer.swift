@@ -1,4 +1,4 @@
-internal import CallbackModel
+package import CallbackModel
 internal import Glibc
 
 /// Watches over what holds in every run: one thread, no callback inside another, and what else was seen to be wrong.
@@ -43,9 +43,9 @@ package final class Overseer {
     }
 }
 
-/// Wraps a connection's callbacks and writes down what they are told.
-final class ConnectionObserver {
-    let number: Int
+/// Wraps a connection's callbacks and writes down what they are told; or is told itself, by a task.
+package final class ConnectionObserver {
+    package let number: Int
     private(set) var seen: Observed
     private let overseer: Overseer
     private let board: Board
@@ -55,6 +55,8 @@ final class ConnectionObserver {
     var isFinished = false
     /// How a script cuts what it receives.
     var framing: Script.Framing?
+    /// Whether what is read may be more than what is told, since a task stops asking.
+    package var mayLeaveBytes = false
     /// Whether another connection gets what it receives.
     var isPiped = false
     private var socket: UInt64?
@@ -73,19 +75,19 @@ final class ConnectionObserver {
 
     private func name(_ callback: String) -> String { "\(callback) of connection \(number)" }
 
-    func report(_ violation: String) {
+    package func report(_ violation: String) {
         overseer.report("\(violation), connection \(number)")
     }
 
     /// Runs `body` as the callback with this name, then tells how far the connection has come.
-    func callback<Answer>(_ name: String, _ body: () -> Answer) -> Answer {
+    package func callback<Answer>(_ name: String, _ body: () -> Answer) -> Answer {
         let answer = overseer.callback(self.name(name), body)
         tell()
         return answer
     }
 
     /// Tells the peers how far the connection has come.
-    func tell() {
+    package func tell() {
         let seen = seen
         board.update(number) { progress in
             progress.isOpened = seen.isOpened
@@ -97,7 +99,7 @@ final class ConnectionObserver {
         }
     }
 
-    func opened(_ connection: Connection) {
+    package func opened(_ connection: Connection) {
         seen.isOpened = true
         socket = identity(of: connection.descriptor)
     }
@@ -123,9 +125,7 @@ final class ConnectionObserver {
         }
         framing?.cut(connection)
         connection.onEnd = { connection in
-            if self.seen.isEnded { self.report("clause 4: onEnd ran twice") }
-            self.checkOpen("onEnd")
-            self.seen.isEnded = true
+            self.ended()
             self.beginTask(of: connection)
             self.callback("onEnd") { onEnd?(connection) }
         }
@@ -171,7 +171,7 @@ final class ConnectionObserver {
         if seen.closing != nil { report("clause 2: \(callback) came after onClose") }
     }
 
-    private func received(_ bytes: Span<UInt8>) {
+    package func received(_ bytes: Span<UInt8>) {
         checkOpen("onData")
         if bytes.isEmpty { report("clause 3: onData got no bytes") }
         if seen.isEnded { report("clause 2: onData came after onEnd") }
@@ -180,12 +180,24 @@ final class ConnectionObserver {
         unsafe bytes.withUnsafeBytes { unsafe seen.digest.append($0) }
     }
 
-    private func closed(_ connection: Connection, _ reason: CloseReason) {
+    package func ended() {
+        if seen.isEnded { report("clause 4: onEnd ran twice") }
+        checkOpen("onEnd")
+        seen.isEnded = true
+    }
+
+    /// A connection that was begun has not opened.
+    package func failed(_ error: IOError) {
+        seen.closing = .failed(error)
+    }
+
+    package func closed(_ connection: Connection, _ reason: CloseReason) {
         if seen.closing != nil { report("clause 2: onClose ran twice") }
         seen.closing = reason
         // What is behind the last whole frame is read, and never told.
         let isTold =
-            framing == nil ? connection.bytesRead == seen.digest.count : connection.bytesRead >= seen.digest.count
+            framing == nil && !mayLeaveBytes
+            ? connection.bytesRead == seen.digest.count : connection.bytesRead >= seen.digest.count
         if !isTold, !isFinished {
             report("bytesRead is \(connection.bytesRead), onData got \(seen.digest.count)")
         }

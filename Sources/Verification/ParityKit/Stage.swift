@@ -14,7 +14,7 @@ public final class Stage {
     /// The listener, once there is one.
     public private(set) var listener: Listener?
 
-    let scenario: Scenario
+    package let scenario: Scenario
     let board: Board
     let overseer = Overseer()
     private(set) var notes: [String] = []
@@ -62,6 +62,11 @@ public final class Stage {
         let listener = try loop.listen(on: address, options: scenario.options) { [unowned self] connection in
             self.accept(connection, onConnection)
         }
+        watch(listener)
+    }
+
+    /// The run ends when nobody comes to this listener any more.
+    package func watch(_ listener: Listener) {
         listener.onShed = { [unowned self] _, shed in
             self.callback("onShed") { self.shed += shed.count }
             self.checkOver()
@@ -171,7 +176,8 @@ public final class Stage {
         return address
     }
 
-    private func makeObserver(_ number: Int) -> ConnectionObserver {
+    /// What observes the connection of the peer with this number.
+    package func makeObserver(_ number: Int) -> ConnectionObserver {
         var reference: [UInt8]?
         if scenario.expected.indices.contains(number), case .prefix(let payload) = scenario.expected[number].received {
             reference = payload.bytes
@@ -183,14 +189,7 @@ public final class Stage {
     }
 
     func accept(_ connection: Connection, _ onConnection: (Connection) -> Void) {
-        accepted += 1
-        let address = connection.remoteAddress
-        guard let number = board.number(of: address.host) ?? board.number(of: address.description) else {
-            overseer.report("a connection from nobody: \(address)")
-            return connection.reset()
-        }
-        let observer = makeObserver(number)
-        observer.opened(connection)
+        guard let observer = meet(connection) else { return }
         observer.callback("onConnection") {
             onConnection(connection)
             observer.wrap(connection)
@@ -198,8 +197,22 @@ public final class Stage {
         follow(connection)
     }
 
-    /// Learns when it has closed.
-    private func follow(_ connection: Connection) {
+    /// What observes a connection that was just accepted; one that no peer has begun is reset.
+    package func meet(_ connection: Connection) -> ConnectionObserver? {
+        accepted += 1
+        let number = number(of: connection)
+        guard number >= 0 else {
+            overseer.report("a connection from nobody: \(connection.remoteAddress)")
+            connection.reset()
+            return nil
+        }
+        let observer = makeObserver(number)
+        observer.opened(connection)
+        return observer
+    }
+
+    /// Learns when it has closed, behind its `onClose`.
+    package func follow(_ connection: Connection) {
         open += 1
         let onClose = connection.onClose
         connection.onClose = { [unowned self] connection, reason in
@@ -265,7 +278,7 @@ public final class Stage {
 
 extension Scenario.Endpoint {
     /// Where a listener can bind: port 0, or a file that nothing has.
-    func freshAddress() throws(IOError) -> SocketAddress {
+    package func freshAddress() throws(IOError) -> SocketAddress {
         switch self {
         case .ipv4: try .ipv4("127.0.0.1", port: 0)
         case .ipv6: try .ipv6("::1", port: 0)

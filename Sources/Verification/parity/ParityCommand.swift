@@ -1,4 +1,5 @@
 public import ArgumentParser
+import AsyncParity
 public import CallbackServer
 import FaultKit
 import ParityKit
@@ -149,7 +150,7 @@ struct ParityCommand: ParsableCommand {
 
 /// The values of `--form`.
 enum PlayedForm: String, CaseIterable, ExpressibleByArgument {
-    case callbacks, tasks, evenly, shared, byKernel
+    case callbacks, tasks, evenly, shared, byKernel, async
 
     var form: Form {
         switch self {
@@ -158,6 +159,7 @@ enum PlayedForm: String, CaseIterable, ExpressibleByArgument {
         case .evenly: .group(.evenly)
         case .shared: .group(.shared)
         case .byKernel: .group(.byKernel)
+        case .async: .async
         }
     }
 
@@ -167,6 +169,7 @@ enum PlayedForm: String, CaseIterable, ExpressibleByArgument {
         case .tasks: "tasks (one in each callback)"
         case .evenly: "evenly, shared or byKernel (on a group of two loops)"
         case .shared, .byKernel: nil
+        case .async: "async (for try await)"
         }
     }
 }
