@@ -28,7 +28,10 @@ let package = Package(
         .executableTarget(
             name: "echo-libuv-c", cSettings: strictC, linkerSettings: [.linkedLibrary("uv")]),
         .executableTarget(name: "echo-epoll-c", cSettings: strictC),
-        .executableTarget(name: "round-trips", cSettings: strictC),
+        .executableTarget(
+            name: "echo-libuv-tls-c", cSettings: strictC,
+            linkerSettings: [.linkedLibrary("uv"), .linkedLibrary("ssl"), .linkedLibrary("crypto")]),
+        .executableTarget(name: "round-trips", dependencies: ["CTLSClient"], cSettings: strictC),
         .executableTarget(
             name: "echo-callbackserver",
             dependencies: [.product(name: "CallbackServer", package: "CallbackServer")],
@@ -65,6 +68,9 @@ let package = Package(
                 .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
             ],
             swiftSettings: [.treatAllWarnings(as: .error)]),
+        .target(
+            name: "CTLSClient", cSettings: strictC,
+            linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
         .target(name: "CLoad", cSettings: strictC),
         .target(
             name: "BenchmarkKit",

@@ -2,12 +2,20 @@
 // has come back. The server does the same work in each round trip, so two runs of different length tell what
 // one costs.
 //
-//   round-trips PORT COUNT SIZE      exit status 1 and a line on stderr when anything differs
+//   round-trips PORT COUNT SIZE [CERTIFICATE [full | resumed]]
+//
+// With a certificate, over TLS. With the last word each message has a connection and a handshake of its own. Exit
+// status 1 and a line on stderr when anything differs.
+
+#include "tls-client.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +32,11 @@ enum { PATIENCE_SECONDS = 60 };
 
 static void fail(const char *what) {
     fprintf(stderr, "round-trips: %s\n", what);
+    exit(1);
+}
+
+static void fail_tls(const char *call) {
+    fprintf(stderr, "round-trips: %s: %s\n", call, tls_complaint());
     exit(1);
 }
 
@@ -68,44 +81,102 @@ static void fill(unsigned char *bytes, size_t size) {
     }
 }
 
-static void send_all(int descriptor, const unsigned char *bytes, size_t size) {
+// MARK: One connection
+
+// Without `ssl`, in clear.
+struct connection {
+    int descriptor;
+    SSL *ssl;
+};
+
+static struct connection connect_over(struct tls_clients *clients, long port, bool resumes) {
+    struct connection connection = {.descriptor = connect_to(port)};
+    if (clients == NULL) return connection;
+    connection.ssl = tls_client_new(clients, connection.descriptor, resumes);
+    if (connection.ssl == NULL) fail(resumes ? "the server has given no session" : "no memory for TLS");
+    if (SSL_connect(connection.ssl) != 1) fail_tls("SSL_connect");
+    if (resumes && !SSL_session_reused(connection.ssl)) fail("the server has not resumed the session");
+    return connection;
+}
+
+static void send_all(struct connection connection, const unsigned char *bytes, size_t size) {
     for (size_t sent = 0; sent < size;) {
-        ssize_t count = send(descriptor, bytes + sent, size - sent, MSG_NOSIGNAL);
-        if (count < 0) fail_call("send");
+        ssize_t count;
+        if (connection.ssl != NULL) {
+            count = SSL_write(connection.ssl, bytes + sent, (int)(size - sent));
+            if (count <= 0) fail_tls("SSL_write");
+        } else {
+            count = send(connection.descriptor, bytes + sent, size - sent, MSG_NOSIGNAL);
+            if (count < 0) fail_call("send");
+        }
         sent += (size_t)count;
     }
 }
 
-static void receive_all(int descriptor, unsigned char *bytes, size_t size) {
+static void receive_all(struct connection connection, unsigned char *bytes, size_t size) {
     for (size_t received = 0; received < size;) {
-        ssize_t count = recv(descriptor, bytes + received, size - received, 0);
-        if (count < 0) fail_call("recv");
-        if (count == 0) fail("the server has closed before it had answered");
+        ssize_t count;
+        if (connection.ssl != NULL) {
+            count = SSL_read(connection.ssl, bytes + received, (int)(size - received));
+            if (count <= 0) fail_tls("SSL_read");
+        } else {
+            count = recv(connection.descriptor, bytes + received, size - received, 0);
+            if (count < 0) fail_call("recv");
+            if (count == 0) fail("the server has closed before it had answered");
+        }
         received += (size_t)count;
     }
 }
 
+static void end(struct connection connection) {
+    char byte;
+    if (connection.ssl != NULL) {
+        // The first call sends close_notify, the second waits for the other one.
+        if (SSL_shutdown(connection.ssl) < 0 || SSL_shutdown(connection.ssl) != 1) fail_tls("SSL_shutdown");
+        SSL_free(connection.ssl);
+    } else if (shutdown(connection.descriptor, SHUT_WR) != 0) {
+        fail_call("shutdown");
+    }
+    ssize_t count = recv(connection.descriptor, &byte, 1, 0);
+    if (count < 0) fail_call("recv");
+    if (count > 0) fail("bytes behind the last answer");
+    close(connection.descriptor);
+}
+
+static void echo(struct connection connection, size_t size) {
+    static unsigned char message[LARGEST];
+    static unsigned char answer[LARGEST];
+    fill(message, size);
+    send_all(connection, message, size);
+    receive_all(connection, answer, size);
+    if (memcmp(message, answer, size) != 0) fail("an answer differs from its message");
+}
+
 int main(int count, char **arguments) {
-    if (count != 4) {
-        fprintf(stderr, "usage: round-trips PORT COUNT SIZE\n");
+    bool is_full = count == 6 && strcmp(arguments[5], "full") == 0;
+    bool is_resumed = count == 6 && strcmp(arguments[5], "resumed") == 0;
+    if (count < 4 || count > 6 || (count == 6 && !is_full && !is_resumed)) {
+        fprintf(stderr, "usage: round-trips PORT COUNT SIZE [CERTIFICATE [full | resumed]]\n");
         return 64;
     }
     long port = number(arguments[1], 1, 65535);
     long rounds = number(arguments[2], 1, 1000000000);
     size_t size = (size_t)number(arguments[3], 1, LARGEST);
-    static unsigned char message[LARGEST];
-    static unsigned char answer[LARGEST];
-    int descriptor = connect_to(port);
-    for (long round = 0; round < rounds; round++) {
-        fill(message, size);
-        send_all(descriptor, message, size);
-        receive_all(descriptor, answer, size);
-        if (memcmp(message, answer, size) != 0) fail("an answer differs from its message");
+    struct tls_clients *clients = NULL;
+    if (count > 4) {
+        // OpenSSL writes with write(2), which raises it for a server that has gone.
+        signal(SIGPIPE, SIG_IGN);
+        clients = tls_clients_new(arguments[4]);
+        if (clients == NULL) fail_tls(arguments[4]);
     }
-    if (shutdown(descriptor, SHUT_WR) != 0) fail_call("shutdown");
-    ssize_t end = recv(descriptor, answer, sizeof answer, 0);
-    if (end < 0) fail_call("recv");
-    if (end > 0) fail("bytes behind the last answer");
-    close(descriptor);
+    struct connection connection = connect_over(clients, port, false);
+    for (long round = 0; round < rounds; round++) {
+        echo(connection, size);
+        if (!is_full && !is_resumed) continue;
+        end(connection);
+        connection = connect_over(clients, port, is_resumed);
+    }
+    end(connection);
+    tls_clients_free(clients);
     return 0;
 }
