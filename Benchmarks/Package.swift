@@ -71,7 +71,7 @@ let package = Package(
         .target(
             name: "CTLSClient", cSettings: strictC,
             linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
-        .target(name: "CLoad", cSettings: strictC),
+        .target(name: "CLoad", dependencies: ["CTLSClient"], cSettings: strictC),
         .target(
             name: "BenchmarkKit",
             dependencies: ["CLoad", .product(name: "Histogram", package: "hdrhistogram-swift")],

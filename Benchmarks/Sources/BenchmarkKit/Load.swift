@@ -14,8 +14,9 @@ package final class Load {
     private var load: OpaquePointer?
     private var connectionCount: Int
 
-    package init(port: Int, connections: Int) throws(BenchmarkError) {
-        load = load_open(Int32(port), Int32(connections))
+    /// With a certificate over TLS, without in clear.
+    package init(port: Int, connections: Int, certificate: Certificate? = nil) throws(BenchmarkError) {
+        load = load_open(Int32(port), Int32(connections), certificate?.path)
         connectionCount = connections
         if load == nil { throw Self.failure }
     }
@@ -73,12 +74,15 @@ package final class Load {
         try Self.check(load_close(open))
     }
 
-    /// Connections that live for one message: how many did.
+    /// Connections that live for one message: how many did. With a certificate over TLS; then `resuming` says whether
+    /// each resumes a session of an earlier one.
     package static func connect(
-        port: Int, atATime: Int, size: Int, seconds: Double
+        port: Int, atATime: Int, size: Int, seconds: Double, certificate: Certificate? = nil, resuming: Bool = false
     ) throws(BenchmarkError) -> Int {
         var connections: UInt64 = 0
-        try check(load_connect(Int32(port), Int32(atATime), UInt64(size), seconds, &connections))
+        try check(
+            load_connect(
+                Int32(port), Int32(atATime), UInt64(size), seconds, certificate?.path, resuming, &connections))
         return Int(connections)
     }
 }

@@ -2,18 +2,16 @@
 #include "internal.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 // The most of a message that may be on its way in a fan-out, where nobody watches for room: far below any buffer.
 enum { LARGEST_FAN_OUT = 16 * 1024 };
 
 struct connection {
-    int descriptor;
+    struct stream stream;
     bool wants_room;
     // Positions in its stream: how far it was sent, may be sent, and came back.
     uint64_t sent;
@@ -25,6 +23,8 @@ struct connection {
 
 struct load {
     int port;
+    // NULL in clear.
+    struct tls_clients *clients;
     int epoll;
     int count;
     struct connection *connections;
@@ -39,21 +39,33 @@ static int watch(struct load *load, int index, int how) {
     struct connection *connection = entry(load, index);
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)index};
     if (connection->wants_room) event.events |= EPOLLOUT;
-    if (epoll_ctl(load->epoll, how, connection->descriptor, &event) != 0) return fail(errno, "epoll_ctl");
+    if (epoll_ctl(load->epoll, how, connection->stream.descriptor, &event) != 0) return fail(errno, "epoll_ctl");
     return 0;
 }
 
-struct load *load_open(int port, int connections) {
+struct load *load_open(int port, int connections, const char *certificate) {
     struct load *load = calloc(1, sizeof *load);
     if (load == NULL) abort();
     load->port = port;
     load->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (load->epoll < 0) fail(errno, "epoll_create1");
-    if (load->epoll < 0 || load_add(load, connections) != 0) {
+    if (load->epoll < 0 || !make_clients(certificate, &load->clients) || load_add(load, connections) != 0) {
         load_abandon(load);
         return NULL;
     }
     return load;
+}
+
+// Connects, and waits for the end of the handshake.
+static int connect_now(struct load *load, struct stream *stream) {
+    if (stream_open(stream, load->port, (uint64_t)load->count, load->clients, false) != 0) return -1;
+    for (;;) {
+        int done = stream_handshake(stream);
+        if (done > 0) return 0;
+        if (done < 0 || stream_await(stream, "the server's part of the handshake") != 0) break;
+    }
+    stream_close(stream);
+    return -1;
 }
 
 int load_add(struct load *load, int connections) {
@@ -62,12 +74,12 @@ int load_add(struct load *load, int connections) {
     if (grown == NULL && size > 0) abort();
     load->connections = grown;
     for (int added = 0; added < connections; added++) {
-        int descriptor = connect_to(load->port, (uint64_t)load->count);
-        if (descriptor < 0) return -1;
+        struct stream stream;
+        if (connect_now(load, &stream) != 0) return -1;
         // Each begins elsewhere, so that another one's bytes do not pass for its own.
         uint64_t start = (uint64_t)load->count * 7 * LINE;
         load->connections[load->count] = (struct connection){
-            .descriptor = descriptor, .sent = start, .target = start, .received = start, .answered = start};
+            .stream = stream, .sent = start, .target = start, .received = start, .answered = start};
         load->count++;
         if (watch(load, load->count - 1, EPOLL_CTL_ADD) != 0) return -1;
     }
@@ -77,8 +89,9 @@ int load_add(struct load *load, int connections) {
 // MARK: Closing
 
 void load_abandon(struct load *load) {
-    for (int index = 0; index < load->count; index++) close(entry(load, index)->descriptor);
+    for (int index = 0; index < load->count; index++) stream_close(&entry(load, index)->stream);
     if (load->epoll >= 0) close(load->epoll);
+    tls_clients_free(load->clients);
     free(load->connections);
     free(load);
 }
@@ -86,11 +99,8 @@ void load_abandon(struct load *load) {
 static int await_end(struct connection *connection) {
     bool ended = false;
     while (!ended) {
-        struct pollfd readable = {.fd = connection->descriptor, .events = POLLIN};
-        int ready = poll(&readable, 1, (int)(patience() * 1000));
-        if (ready < 0 && errno != EINTR) return fail(errno, "poll");
-        if (ready == 0) return fail(0, "the server has not ended a stream within %g seconds", patience());
-        if (receive(connection->descriptor, connection->received, 0, &ended) < 0) return -1;
+        if (stream_await(&connection->stream, "the server's end of a stream") != 0) return -1;
+        if (receive(&connection->stream, connection->received, 0, &ended) < 0) return -1;
     }
     return 0;
 }
@@ -98,7 +108,7 @@ static int await_end(struct connection *connection) {
 int load_close(struct load *load) {
     int result = 0;
     for (int index = 0; index < load->count && result == 0; index++) {
-        if (shutdown(entry(load, index)->descriptor, SHUT_WR) != 0) result = fail(errno, "shutdown");
+        result = stream_end(&entry(load, index)->stream);
     }
     for (int index = 0; index < load->count && result == 0; index++) result = await_end(entry(load, index));
     load_abandon(load);
@@ -110,7 +120,7 @@ int load_close(struct load *load) {
 // Sends towards the target, and watches for room if there is none.
 static int push(struct load *load, int index) {
     struct connection *connection = entry(load, index);
-    ptrdiff_t sent = transmit(connection->descriptor, connection->sent, connection->target - connection->sent);
+    ptrdiff_t sent = transmit(&connection->stream, connection->sent, connection->target - connection->sent);
     if (sent < 0) return -1;
     connection->sent += (uint64_t)sent;
     bool wants_room = connection->sent < connection->target;
@@ -121,7 +131,7 @@ static int push(struct load *load, int index) {
 
 static int pull(struct connection *connection, uint64_t limit) {
     bool ended;
-    ptrdiff_t count = receive(connection->descriptor, connection->received, limit - connection->received, &ended);
+    ptrdiff_t count = receive(&connection->stream, connection->received, limit - connection->received, &ended);
     if (count < 0) return -1;
     if (ended) {
         return fail(

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -63,9 +64,9 @@ static void fill(void) {
 
 const unsigned char *stream_bytes(uint64_t at) { return bytes + at % PERIOD; }
 
-// MARK: Calls
+// MARK: Opening and closing
 
-int connect_to(int port, uint64_t source) {
+static int connect_to(int port, uint64_t source) {
     int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (descriptor < 0) return fail(errno, "socket");
     int on = 1;
@@ -89,14 +90,63 @@ int connect_to(int port, uint64_t source) {
     return -1;
 }
 
-static bool is_transient(void) { return errno == EAGAIN || errno == EINTR; }
+bool make_clients(const char *certificate, struct tls_clients **clients) {
+    *clients = NULL;
+    if (certificate == NULL) return true;
+    *clients = tls_clients_new(certificate);
+    if (*clients == NULL) fail(0, "%s: %s", certificate, tls_complaint());
+    return *clients != NULL;
+}
 
-ptrdiff_t receive(int descriptor, uint64_t at, uint64_t limit, bool *ended) {
+int stream_open(struct stream *stream, int port, uint64_t source, struct tls_clients *clients, bool resumes) {
+    *stream = no_stream;
+    stream->descriptor = connect_to(port, source);
+    if (stream->descriptor < 0) return -1;
+    if (clients == NULL || tls_begin(stream, clients, resumes) == 0) return 0;
+    stream_close(stream);
+    return -1;
+}
+
+int stream_handshake(struct stream *stream) { return stream->ssl != NULL ? tls_handshake(stream) : 1; }
+
+int stream_end(struct stream *stream) {
+    if (stream->ssl != NULL) return tls_end(stream);
+    return shutdown(stream->descriptor, SHUT_WR) == 0 ? 0 : fail(errno, "shutdown");
+}
+
+void stream_close(struct stream *stream) {
+    SSL_free(stream->ssl);
+    if (stream->descriptor >= 0) close(stream->descriptor);
+    *stream = no_stream;
+}
+
+// MARK: Calls
+
+bool is_transient(void) { return errno == EAGAIN || errno == EINTR; }
+
+int stream_await(struct stream *stream, const char *what) {
+    for (;;) {
+        struct pollfd readable = {.fd = stream->descriptor, .events = POLLIN};
+        int ready = poll(&readable, 1, (int)(patience() * 1000));
+        if (ready > 0) return 0;
+        if (ready == 0) return fail(0, "%s has not come within %g seconds", what, patience());
+        if (errno != EINTR) return fail(errno, "poll");
+    }
+}
+
+static ptrdiff_t receive_in_clear(struct stream *stream, size_t room, bool *ended) {
+    ssize_t count = recv(stream->descriptor, received, room, MSG_DONTWAIT);
+    *ended = count == 0;
+    if (count >= 0) return count;
+    return is_transient() ? 0 : fail(errno, "recv");
+}
+
+ptrdiff_t receive(struct stream *stream, uint64_t at, uint64_t limit, bool *ended) {
     // One byte more than is expected would be an error, and shows.
     size_t room = limit < sizeof received ? (size_t)limit + 1 : sizeof received;
-    ssize_t count = recv(descriptor, received, room, MSG_DONTWAIT);
-    *ended = count == 0;
-    if (count < 0) return is_transient() ? 0 : fail(errno, "recv");
+    ptrdiff_t count = stream->ssl != NULL
+        ? tls_receive(stream, received, room, ended) : receive_in_clear(stream, room, ended);
+    if (count < 0) return -1;
     if ((uint64_t)count > limit) {
         return fail(0, "a byte that nobody has sent, behind byte %llu", (unsigned long long)(at + limit));
     }
@@ -106,15 +156,21 @@ ptrdiff_t receive(int descriptor, uint64_t at, uint64_t limit, bool *ended) {
     return fail(0, "byte %llu of a stream came back as another", (unsigned long long)(at + wrong));
 }
 
-ptrdiff_t transmit(int descriptor, uint64_t at, uint64_t count) {
+static ptrdiff_t transmit_in_clear(struct stream *stream, const unsigned char *piece, size_t size) {
+    ssize_t sent = send(stream->descriptor, piece, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent >= 0) return sent;
+    return is_transient() ? 0 : fail(errno, "send");
+}
+
+ptrdiff_t transmit(struct stream *stream, uint64_t at, uint64_t count) {
     uint64_t done = 0;
     while (done < count) {
-        size_t piece = count - done < PIECE ? (size_t)(count - done) : PIECE;
-        ssize_t sent = send(descriptor, stream_bytes(at + done), piece, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (sent < 0) {
-            if (!is_transient()) return fail(errno, "send");
-            break;
-        }
+        size_t size = count - done < PIECE ? (size_t)(count - done) : PIECE;
+        const unsigned char *piece = stream_bytes(at + done);
+        ptrdiff_t sent = stream->ssl != NULL
+            ? tls_transmit(stream, piece, size) : transmit_in_clear(stream, piece, size);
+        if (sent < 0) return -1;
+        if (sent == 0) break;
         done += (uint64_t)sent;
     }
     return (ptrdiff_t)done;

@@ -52,12 +52,20 @@ void tls_clients_free(struct tls_clients *clients) {
     free(clients);
 }
 
+// A copy, since a handshake of TLS 1.3 marks the session that it resumed as used up. For several at a time that resume
+// the same one, servers are not so strict.
+static bool resume(SSL *ssl, SSL_SESSION *session) {
+    SSL_SESSION *copy = SSL_SESSION_dup(session);
+    bool is_set = copy != NULL && SSL_set_session(ssl, copy) == 1;
+    SSL_SESSION_free(copy);
+    return is_set;
+}
+
 SSL *tls_client_new(struct tls_clients *clients, int descriptor, bool resumes) {
     if (resumes && clients->session == NULL) return NULL;
     SSL *ssl = SSL_new(clients->context);
     if (ssl == NULL) return NULL;
-    bool is_ready = SSL_set_fd(ssl, descriptor) == 1 && (!resumes || SSL_set_session(ssl, clients->session) == 1);
-    if (!is_ready) {
+    if (SSL_set_fd(ssl, descriptor) != 1 || (resumes && !resume(ssl, clients->session))) {
         SSL_free(ssl);
         return NULL;
     }

@@ -5,6 +5,7 @@
 // progress for so long as `load_set_patience` says has failed.
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /// Connections to one server, each in the midst of a stream of bytes of its own.
@@ -16,8 +17,9 @@ const char *load_error(void);
 /// In seconds; 20 unless set.
 void load_set_patience(double seconds);
 
-/// Connects so many times to 127.0.0.1; NULL if that fails.
-struct load *load_open(int port, int connections);
+/// Connects so many times to 127.0.0.1; NULL if that fails. With a certificate, the path of a file, it does so over
+/// TLS, and the server must have this one; with NULL, in clear.
+struct load *load_open(int port, int connections, const char *certificate);
 
 /// So many connections more.
 int load_add(struct load *load, int connections);
@@ -44,5 +46,9 @@ int load_echo_at_rate(
 int load_fan_out(struct load *load, uint64_t size, double seconds, uint64_t *messages);
 
 /// Connects, sends `size` bytes, has them back, ends, sees the server's end and closes; so many at a time, until
-/// `seconds` are over. `connections` counts those that came to their end.
-int load_connect(int port, int at_a_time, uint64_t size, double seconds, uint64_t *connections);
+/// `seconds` are over. `connections` counts those that came to their end. With a certificate over TLS, as in
+/// `load_open`; then `resumes` says whether each resumes the newest session that one before it was given, the first one
+/// that of a connection that is not counted, or none does.
+int load_connect(
+    int port, int at_a_time, uint64_t size, double seconds, const char *certificate, bool resumes,
+    uint64_t *connections);
