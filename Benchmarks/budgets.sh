@@ -13,6 +13,10 @@ most_for_epoll=300
 # Of the libuv engine's instructions, for the program echo: it has nothing to do besides, and no second thread.
 most_of_engine=1.01
 
+# Of the C server over OpenSSL's instructions, for a message and for a connection over TLS.
+most_of_c_tls=1.02
+most_of_c_tls_connection=1.03
+
 # Instructions for a message with a length of 4 bytes, above the call of its callback.
 most_for_message=40
 
@@ -22,6 +26,8 @@ most_of_line_by_hand=1.2
 # Two runs of different length: start-up, the connection and the end cost both the same, and cancel out.
 few=1000
 many=3000
+few_handshakes=20
+many_handshakes=70
 message=64
 
 # A server that does not say within so many seconds where it listens never will, even under valgrind.
@@ -34,7 +40,7 @@ fi
 
 bin=.build/release
 echo=../.build/release/echo
-for program in echo-libuv-c echo-epoll-c echo-callbackserver echo-async round-trips framing; do
+for program in echo-libuv-c echo-epoll-c echo-callbackserver echo-async echo-libuv-tls-c round-trips framing; do
     if [ ! -x "$bin/$program" ]; then
         echo "budgets: $program is not built: swift build -c release --package-path Benchmarks" >&2
         exit 1
@@ -54,6 +60,9 @@ trap 'exit 143' TERM
 # Seeds of Swift's hash tables would otherwise differ from run to run, and with them the instructions.
 export SWIFT_DETERMINISTIC_HASHING=1
 
+# What round-trips gets behind the size: for TLS.
+client_options=()
+
 # Runs "$3..." under valgrind's tool $1 for $2 round trips, and leaves what the tool reports in $scratch/report.
 measure() {
     local tool=$1 rounds=$2 port='' started=$SECONDS
@@ -69,7 +78,7 @@ measure() {
         sleep 0.05
         port=$(sed -n 's/^Listening on port //p' "$scratch/output")
     done
-    "$bin/round-trips" "$port" "$rounds" "$message"
+    "$bin/round-trips" "$port" "$rounds" "$message" "${client_options[@]}"
     kill -TERM "$server"
     # A server that fails has not done the work that is measured.
     wait "$server" || { echo "budgets: $* ended with status $?" >&2; exit 1; }
@@ -105,8 +114,12 @@ calculate() { awk "BEGIN { printf \"%.*f\", $1, $2 }"; }
 exceeds() { awk "BEGIN { exit !($1 > $2) }"; }
 
 exceeded=()
-c_libuv=
-printf '%-24s %12s %12s %12s\n' "$message-byte round trip" instructions "of C libuv" allocations
+
+# Begins a table of what $1 costs, and what it is of $2's, the first server in it.
+table() {
+    reference=
+    printf '%-24s %12s %12s %12s\n' "$1" instructions "of $2" allocations
+}
 
 # Measures the server called $1 and started by "$2...", and prints its line of the table.
 row() {
@@ -114,14 +127,15 @@ row() {
     shift
     compare instructions_in_all "$@"
     instructions=$(calculate 1 "$difference / ($many - $few)")
-    c_libuv=${c_libuv:-$instructions}
-    ratio=$(calculate 3 "$instructions / $c_libuv")
+    reference=${reference:-$instructions}
+    ratio=$(calculate 3 "$instructions / $reference")
     compare allocations_in_all "$@"
     allocations=$difference
     printf '%-24s %12s %12s %12s\n' "$name" "$instructions" "$ratio" \
         "$(calculate 3 "$allocations / ($many - $few)")"
 }
 
+table "$message-byte round trip" "C libuv"
 row "C libuv" "$bin/echo-libuv-c"
 row "C epoll" "$bin/echo-epoll-c"
 for engine in $("$bin/echo-callbackserver" --list-engines); do
@@ -164,6 +178,32 @@ if [ -x "$echo" ]; then
 else
     echo "echo program: not measured: swift build -c release makes it" >&2
 fi
+
+# The same over TLS 1.3, and connections: connect, handshake, one round trip, close.
+sh certificate.sh "$scratch"
+tls_servers() {
+    row "C TLS" "$bin/echo-libuv-tls-c" "$scratch/certificate.pem" "$scratch/key.pem"
+    if [ ! -x "$bin/echo-tls" ]; then return; fi
+    row "libuv engine, TLS" "$bin/echo-tls" "$scratch/certificate.pem" "$scratch/key.pem"
+    if exceeds "$ratio" "$1"; then
+        exceeded+=("libuv engine, TLS: $ratio of C TLS's instructions${client_options[1]:+, ${client_options[1]}}; \
+the budget is $1")
+    fi
+}
+
+echo
+client_options=("$scratch/certificate.pem")
+table "$message bytes over TLS" "C TLS"
+tls_servers "$most_of_c_tls"
+few=$few_handshakes
+many=$many_handshakes
+for handshake in full resumed; do
+    echo
+    client_options=("$scratch/certificate.pem" "$handshake")
+    table "TLS, $handshake handshake" "C TLS"
+    tls_servers "$most_of_c_tls_connection"
+done
+if [ ! -x "$bin/echo-tls" ]; then echo "libuv engine, TLS: not measured: echo-tls is not there" >&2; fi
 
 # What a frame costs, of those that a longer run had more; 100 frames a round.
 frames_few=10

@@ -57,7 +57,17 @@ package struct Budget: Sendable {
             Budget("neighbours", "15000", "libuv", .atMostTimesColumn(1.1, of: "0")),
             Budget("neighbours", "15000", "epoll", .atMostTimesColumn(1.1, of: "0")),
             Budget("latency", "usual-p99", "libuv", .atMostTimes(1.1, of: "c-libuv")),
-        ]
+        ] + overTLS
+
+    private static let overTLS: [Budget] =
+        [Budget("tls-round-trip", "instructions", "tls", .atMostTimes(1.02, of: "c-tls"))]
+        + ["tls-connect-round-trip", "tls-resume-round-trip"].map {
+            Budget($0, "instructions", "tls", .atMostTimes(1.03, of: "c-tls"))
+        }
+        + ["tls-echo-64-50", "tls-bulk-64k", "tls-bulk-1m"].map {
+            Budget($0, "cpu", "tls", .atMostTimes(1.02, of: "c-tls"))
+        } + ["tls-connect", "tls-resume"].map { Budget($0, "cpu", "tls", .atMostTimes(1.03, of: "c-tls")) }
+        + ["kib", "used"].map { Budget("tls-idle", $0, "tls", .atMostTimes(1.05, of: "c-tls")) }
 
     private init(_ workload: String, _ column: String, _ server: String, _ bound: Bound) {
         self.workload = workload

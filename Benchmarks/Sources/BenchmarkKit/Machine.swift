@@ -10,6 +10,7 @@ extension Machine {
             cores: ProcessInfo.processInfo.activeProcessorCount,
             kernel: output(of: ["uname", "-r"]) ?? "?",
             libuv: output(of: ["pkg-config", "--modversion", "libuv"]) ?? "?",
+            openSSL: output(of: ["pkg-config", "--modversion", "openssl"]),
             swift: output(of: ["swift", "--version"]).flatMap(version) ?? "?",
             date: output(of: ["date", "+%Y-%m-%d"]) ?? "?",
             load: loadAverages)

@@ -8,17 +8,20 @@ package struct Measurement {
     package let cores: Cores
     /// Descriptors that a process may have open.
     package let descriptorLimit: Int
+    /// What servers get that speak TLS.
+    package let certificate: Certificate?
     /// Told before each sample: the workload, and how many of how many were taken.
     package var progress: (String, Int, Int) -> Void = { _, _, _ in }
 
     /// A server's own, and those of the test: listener, loop, standard streams.
     private static let spareDescriptors = 100
 
-    package init(servers: [Server], size: Size, cores: Cores, descriptorLimit: Int) {
+    package init(servers: [Server], size: Size, cores: Cores, descriptorLimit: Int, certificate: Certificate?) {
         self.servers = servers
         self.size = size
         self.cores = cores
         self.descriptorLimit = descriptorLimit
+        self.certificate = certificate
     }
 
     package func measure(_ workload: Workload) -> WorkloadResult {
@@ -64,9 +67,10 @@ package struct Measurement {
     }
 
     private func take(_ workload: Workload, of server: Server) throws(BenchmarkError) -> Sample {
-        guard let command = server.command(workload.mode) else {
+        guard var command = server.command(workload.mode) else {
             throw BenchmarkError("\(server.title) has no mode \(workload.mode.rawValue)")
         }
+        if workload.mode == .tls, let certificate { command += [certificate.path, certificate.keyPath] }
         let process = try ServerProcess(server.title, command: command, core: cores.server)
         let sample = try workload.sample(process, server)
         // A server that fails in the end has not done the work that was measured.

@@ -47,7 +47,7 @@ package enum Plots {
             let y = top + step * Double(index)
             let end = left + median(samples) * scale
             svg.write(
-                row.title, x: left - 12, y: y + 14, anchor: .end, isBold: row.server == "libuv")
+                row.title, x: left - 12, y: y + 14, anchor: .end, isBold: ["libuv", "tls"].contains(row.server))
             svg.rectangle(
                 x: left, y: y, width: end - left, height: 18, fill: Ink.bar(of: row.server), radius: 2)
             let least = left + (samples.min() ?? 0) * scale

@@ -94,6 +94,7 @@ package struct Machine: Codable, Sendable {
     package let cores: Int
     package let kernel: String
     package let libuv: String
+    package var openSSL: String?
     package let swift: String
     package let date: String
     /// Load averages before the run; those behind it, of which the run itself makes one or two.
@@ -101,12 +102,14 @@ package struct Machine: Codable, Sendable {
     package var loadAfter: String?
 
     package init(
-        processor: String, cores: Int, kernel: String, libuv: String, swift: String, date: String, load: String
+        processor: String, cores: Int, kernel: String, libuv: String, openSSL: String? = nil, swift: String,
+        date: String, load: String
     ) {
         self.processor = processor
         self.cores = cores
         self.kernel = kernel
         self.libuv = libuv
+        self.openSSL = openSSL
         self.swift = swift
         self.date = date
         self.load = load

@@ -92,9 +92,9 @@ enum Ink {
 
     static func bar(of server: String) -> String {
         switch server {
-        case "libuv": ours
+        case "libuv", "tls": ours
         case "libuv-64k", "epoll", "poll", "select": alsoOurs
-        case "c-libuv", "c-libuv-batched", "c-epoll": yardstick
+        case "c-libuv", "c-libuv-batched", "c-epoll", "c-tls": yardstick
         default: peer
         }
     }

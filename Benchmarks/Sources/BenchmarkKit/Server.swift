@@ -8,6 +8,8 @@ package enum ServerMode: String, Sendable {
     case lines
     /// Send it to everyone who is connected.
     case fanOut = "fan-out"
+    /// Send it back, over TLS. The files of the certificate and of its key are the last two arguments.
+    case tls
 }
 
 /// A program under test.
@@ -56,18 +58,21 @@ package struct Programs: Sendable {
         let libuv = built + "/echo-libuv-c"
         let fanOut = built + "/fan-out-libuv-c"
         let epoll = built + "/echo-epoll-c"
+        let tls = built + "/echo-libuv-tls-c"
         return [
             Server(id: "c-libuv", title: "C libuv", isPeer: false) {
                 switch $0 {
                 case .echo: [libuv]
                 case .lines: [libuv, "lines"]
                 case .fanOut: [fanOut]
+                case .tls: nil
                 }
             },
             Server(id: "c-libuv-batched", title: "C libuv, batched by hand", isPeer: false) {
                 $0 == .lines ? [libuv, "batched-lines"] : nil
             },
             Server(id: "c-epoll", title: "C epoll", isPeer: false) { $0 == .echo ? [epoll] : nil },
+            Server(id: "c-tls", title: "C libuv and OpenSSL", isPeer: false) { $0 == .tls ? [tls] : nil },
         ]
     }
 
@@ -76,7 +81,7 @@ package struct Programs: Sendable {
         return ["libuv", "epoll", "poll", "select"].map { engine in
             Server(
                 id: engine, title: "\(engine) engine", isPeer: false,
-                command: { [program, "--engine", engine, "--mode", $0.rawValue] },
+                command: { $0 == .tls ? nil : [program, "--engine", engine, "--mode", $0.rawValue] },
                 // FD_SETSIZE (select(2)).
                 descriptorLimit: engine == "select" ? 1024 : Int.max)
         } + [
@@ -85,7 +90,12 @@ package struct Programs: Sendable {
                 id: "libuv-64k", title: "libuv engine, reading 64 KiB", isPeer: false,
                 command: { [program, "--read-buffer", "65536", "--mode", $0.rawValue] },
                 workloads: ["bulk-64k", "bulk-1m"])
-        ] + groups + [asynchronous]
+        ] + groups + [asynchronous, encrypted]
+    }
+
+    private var encrypted: Server {
+        let program = built + "/echo-tls"
+        return Server(id: "tls", title: "libuv engine, TLS", isPeer: false) { $0 == .tls ? [program] : nil }
     }
 
     /// A task for each connection.
@@ -120,7 +130,8 @@ package struct Programs: Sendable {
                 id: "node", title: "Node", isPeer: true, command: { ["node", node, $0.rawValue] },
                 versionCommand: ["node", "--version"]),
             Server(
-                id: "uvloop", title: "uvloop", isPeer: true, command: { ["python3", uvloop, $0.rawValue] },
+                id: "uvloop", title: "uvloop", isPeer: true,
+                command: { $0 == .tls ? nil : ["python3", uvloop, $0.rawValue] },
                 versionCommand: [
                     "python3", "-c",
                     "import sys, uvloop; print(uvloop.__version__, 'on Python', sys.version.split()[0])",
@@ -158,13 +169,17 @@ extension Programs {
             if server.id == "go", output(of: ["go", "build", "-o", goProgram, goSource]) == nil {
                 return Availability(server: server, version: version, absence: "go cannot build \(goSource)")
             }
-            let program = server.command(.echo)?.first ?? server.command(.lines)?.first ?? ""
+            let program = [.echo, .lines, .tls].lazy.compactMap(server.command).first?.first ?? ""
             if program.hasPrefix("/"), !FileManager.default.isExecutableFile(atPath: program) {
                 return Availability(
                     server: server, version: version,
                     absence: "not built: swift build -c release --package-path Benchmarks")
             }
-            if server.id.hasPrefix("nio") { version = resolvedVersion(of: "swift-nio") }
+            if server.id.hasPrefix("nio") {
+                version = ["swift-nio", "swift-nio-ssl"].compactMap { identity in
+                    resolvedVersion(of: identity).map { "\(identity) \($0)" }
+                }.joined(separator: ", ")
+            }
             return Availability(server: server, version: version, absence: nil)
         }
     }

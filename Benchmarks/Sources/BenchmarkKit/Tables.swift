@@ -98,7 +98,7 @@ extension Report {
         var table = Table(heading: ["cost of the libuv engine"] + peers.map { "of \($0.title)'s" })
         for result in results where result.id != "latency" {
             for column in result.columns where column.id != "used" && !(result.id == "idle" && column.id == "cpu") {
-                for (engine, addition) in [("libuv", ""), ("libuv-64k", ", reading 64 KiB")] {
+                for (engine, addition) in [("libuv", ""), ("libuv-64k", ", reading 64 KiB"), ("tls", "")] {
                     let cells = peers.map { peer -> String in
                         guard let ratio = result.ratio(of: engine, to: peer.id, column.id) else { return "–" }
                         let cost = column.isBetterWhenHigher ? 1 / ratio.paired : ratio.paired
@@ -152,7 +152,7 @@ extension Report {
 
 extension Machine {
     package var sentence: String {
-        "\(cores) cores of \(processor), Linux \(kernel), libuv \(libuv), Swift \(swift), on \(date);\n"
+        "\(cores) cores of \(processor), Linux \(kernel), libuv \(libuv), OpenSSL \(openSSL ?? "?"), Swift \(swift), on \(date);\n"
             + "load averages before the run \(load), after it \(loadAfter ?? "?"), 1 to 2 of them its own."
     }
 }

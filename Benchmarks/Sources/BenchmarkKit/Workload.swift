@@ -12,15 +12,16 @@ package struct Size: Sendable {
     /// Idle connections beside the busy ones.
     package var neighbours: [Int]
     package var latencySeconds: Double
+    package var idleTLSConnections: Int
 
     package static let full = Size(
         seconds: 0.4, warmUp: 0.1, rounds: 9, idleConnections: 15_000, idleSeconds: 1, subscribers: 1000,
-        neighbours: [0, 100, 500, 900, 1000, 5000, 15_000], latencySeconds: 2)
+        neighbours: [0, 100, 500, 900, 1000, 5000, 15_000], latencySeconds: 2, idleTLSConnections: 5000)
 
     /// Enough to have every byte checked; no time of it says anything.
     package static let smoke = Size(
         seconds: 0.01, warmUp: 0, rounds: 1, idleConnections: 200, idleSeconds: 0.01, subscribers: 50,
-        neighbours: [0, 100], latencySeconds: 0.02)
+        neighbours: [0, 100], latencySeconds: 0.02, idleTLSConnections: 50)
 }
 
 /// What one number of a workload is.
@@ -63,18 +64,19 @@ package struct Workload {
 private let perMessage = Column(id: "cpu", title: "CPU per message", unit: "µs")
 
 extension Workload {
-    /// All of them, in the order of the design's table.
-    package static func all(_ size: Size) -> [Workload] {
+    /// All of them, in the order of the design's table. Those over TLS need a certificate to be measured.
+    package static func all(_ size: Size, certificate: Certificate? = nil) -> [Workload] {
         [
             echo("echo-64-50", "64 bytes, 50 connections", connections: 50, size),
             echo("echo-64-500", "64 bytes, 500 connections", connections: 500, size),
             bulk("bulk-64k", "64 KiB, 4 connections", bytes: 64 * 1024, size),
             bulk("bulk-1m", "1 MiB, 4 connections", bytes: 1024 * 1024, size),
             lines(size), connect(size), idle(size), fanOut(size), neighbours(size), latency(size),
-        ]
+        ] + overTLS(size, certificate)
     }
 
-    private static func cost(
+    /// CPU seconds of the server for one of what `work` counts.
+    static func cost(
         _ server: ServerProcess, of work: (Double) throws(BenchmarkError) -> Int, _ size: Size
     ) throws(BenchmarkError) -> Double {
         if size.warmUp > 0 { _ = try work(size.warmUp) }

@@ -37,11 +37,11 @@ struct Bench: ParsableCommand {
     var from: String?
 
     private static let programs = Programs.ofThisPackage
-    private static let workloadNames = ([RoundTrips.id] + Workload.all(.full).map(\.id)).joined(separator: ", ")
+    private static let workloadNames = (RoundTrips.ids + Workload.all(.full).map(\.id)).joined(separator: ", ")
     private static let serverNames = programs.servers.map(\.id).joined(separator: ", ")
 
     func validate() throws {
-        let workloads = [RoundTrips.id] + Workload.all(.full).map(\.id)
+        let workloads = RoundTrips.ids + Workload.all(.full).map(\.id)
         for name in workload where !workloads.contains(name) {
             throw ValidationError("There is no workload \(name). There are: \(Self.workloadNames).")
         }
@@ -80,15 +80,17 @@ struct Bench: ParsableCommand {
         var report = Report(machine: .this, size: size, servers: available)
         let line = ProgressLine()
         // Before this process and all that it starts stay on one core.
-        if !smoke, wants(RoundTrips.id) {
+        if !smoke, RoundTrips.ids.contains(where: wants) {
             line.show("Instructions and allocations")
-            if let result = try RoundTrips.measure(Self.programs) { report.results.append(result) }
+            report.results += try RoundTrips.measure(Self.programs).filter { wants($0.id) }
         }
+        let needsCertificate = Workload.all(size).contains { $0.mode == .tls && wants($0.id) }
+        let certificate = needsCertificate ? try Certificate(Self.programs) : nil
         var measurement = Measurement(
             servers: available.filter { $0.absence == nil }.map(\.server), size: size, cores: try Cores.take(),
-            descriptorLimit: Cores.raiseDescriptorLimit())
+            descriptorLimit: Cores.raiseDescriptorLimit(), certificate: certificate)
         measurement.progress = { line.show("\($0) (\($1 + 1) of \($2))") }
-        for one in Workload.all(size) where wants(one.id) {
+        for one in Workload.all(size, certificate: certificate) where wants(one.id) {
             report.results.append(measurement.measure(one))
         }
         line.clear()

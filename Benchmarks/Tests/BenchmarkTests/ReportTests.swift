@@ -70,16 +70,27 @@ import Testing
     }
 
     @Test func `what the script of the budgets prints is understood`() {
-        let result = RoundTrips.parse(
+        let results = RoundTrips.parse(
             """
             64-byte round trip       instructions   of C libuv  allocations
             C libuv                         693.9        1.000        0.000
             libuv engine                    759.0        1.094        0.001
+            libuv engine, async            9000.0       12.971        1.000
+
+            64 bytes over TLS        instructions     of C TLS  allocations
+            C TLS                         14648.7        1.000        6.000
+            libuv engine, TLS             14700.0        1.004        6.000
+
+            40-byte frame            instructions  allocations
+            data                              8.8            0
             over budget: libuv engine: 0.001 allocations in 2000 round trips; the budget is 0
             """)
-        #expect(result.rows.map(\.server) == ["c-libuv", "libuv"])
-        #expect(result.samples("libuv", "instructions") == [759])
-        #expect(result.samples("libuv", "allocations") == [0.001])
+        #expect(results.map(\.id) == ["round-trip", "tls-round-trip"])
+        #expect(results[0].rows.map(\.server) == ["c-libuv", "libuv", "async"])
+        #expect(results[0].samples("libuv", "instructions") == [759])
+        #expect(results[0].samples("libuv", "allocations") == [0.001])
+        #expect(results[1].rows.map(\.server) == ["c-tls", "tls"])
+        #expect(results[1].samples("tls", "instructions") == [14700])
     }
 
     @Test func `a failure is told by name`() {
