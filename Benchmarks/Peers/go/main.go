@@ -1,10 +1,13 @@
 // A peer to compare with: the same servers in Go, with one goroutine for each connection, on one processor.
 //
 //	main [echo | lines | fan-out]     on 127.0.0.1, on a free port; SIGTERM ends it with status 0
+//	main tls CERTIFICATE KEY          the echo over crypto/tls
 package main
 
 import (
 	"bufio"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -102,6 +105,19 @@ func fanOut(connection net.Conn, queue chan []byte) {
 	lock.Unlock()
 }
 
+// Accepted connections shake hands at their first read, each in its own goroutine.
+func listen(mode string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil || mode != "tls" {
+		return listener, err
+	}
+	if len(os.Args) != 4 {
+		return nil, errors.New("usage: main tls CERTIFICATE KEY")
+	}
+	certificate, err := tls.LoadX509KeyPair(os.Args[2], os.Args[3])
+	return tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{certificate}}), err
+}
+
 func main() {
 	runtime.GOMAXPROCS(1)
 	mode := "echo"
@@ -112,8 +128,9 @@ func main() {
 		"echo":    func(connection net.Conn) { go echo(connection) },
 		"lines":   func(connection net.Conn) { go lines(connection) },
 		"fan-out": join,
+		"tls":     func(connection net.Conn) { go echo(connection) },
 	}[mode]
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := listen(mode)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -1,8 +1,11 @@
-// A peer to compare with: the same servers over Node's net module.
+// A peer to compare with: the same servers over Node's net and tls modules.
 //
 //   node server.js [echo | lines | fan-out]     on 127.0.0.1, on a free port; SIGTERM ends it with status 0
+//   node server.js tls CERTIFICATE KEY
 'use strict';
+const fs = require('node:fs');
 const net = require('node:net');
+const tls = require('node:tls');
 
 const members = new Set();
 
@@ -35,11 +38,16 @@ const handlers = {
   },
 };
 
-const handle = handlers[process.argv[2] ?? 'echo'];
-const server = net.createServer({ noDelay: true }, (socket) => {
+const [mode = 'echo', certificate, key] = process.argv.slice(2);
+const handle = handlers[mode === 'tls' ? 'echo' : mode];
+const accept = (socket) => {
   socket.on('error', () => socket.destroy());
   handle(socket);
-});
+};
+const options = { noDelay: true };
+const server = mode === 'tls'
+  ? tls.createServer({ ...options, cert: fs.readFileSync(certificate), key: fs.readFileSync(key) }, accept)
+  : net.createServer(options, accept);
 server.listen({ host: '127.0.0.1', port: 0, backlog: 511 }, () => {
   console.log(`Listening on port ${server.address().port}`);
 });

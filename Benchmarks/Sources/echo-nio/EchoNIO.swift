@@ -1,10 +1,12 @@
 import Glibc
 import NIOCore
 import NIOPosix
+import NIOSSL
 
 /// A peer to compare with: the same servers over SwiftNIO, on one event loop.
 ///
 ///     echo-nio [echo | lines | fan-out | async]
+///     echo-nio tls CERTIFICATE KEY
 ///
 /// On 127.0.0.1, on a free port. SIGTERM ends it with status 0.
 @main
@@ -13,6 +15,7 @@ struct EchoNIO {
         let mode = CommandLine.arguments.dropFirst().first ?? "echo"
         signal(SIGTERM) { _ in _exit(0) }
         if mode == "async" { return try await serveAsync() }
+        let tls = mode == "tls" ? try makeTLS(CommandLine.arguments.suffix(2)) : nil
         let members = Members()
         let server = try await ServerBootstrap(group: MultiThreadedEventLoopGroup(numberOfThreads: 1))
             .serverChannelOption(.backlog, value: 511)
@@ -22,6 +25,7 @@ struct EchoNIO {
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let pipeline = channel.pipeline.syncOperations
+                    if let tls { try pipeline.addHandler(NIOSSLServerHandler(context: tls)) }
                     switch mode {
                     case "lines": try pipeline.addHandlers(BackPressureHandler(), LinesHandler(), EndHandler())
                     case "fan-out": try pipeline.addHandlers(FanOutHandler(members), EndHandler())
@@ -38,6 +42,15 @@ struct EchoNIO {
 func announce(_ address: NIOCore.SocketAddress?) {
     print("Listening on port \(address?.port ?? 0)")
     fflush(nil)
+}
+
+/// As NIOSSL's documentation shows it: TLS 1.2 and 1.3, the ciphers that it prefers, no client certificates.
+private func makeTLS(_ files: ArraySlice<String>) throws -> NIOSSLContext {
+    guard files.count == 2, let certificate = files.first, let key = files.last else { throw ChannelError.inputClosed }
+    let chain = try NIOSSLCertificate.fromPEMFile(certificate).map { NIOSSLCertificateSource.certificate($0) }
+    let configuration = TLSConfiguration.makeServerConfiguration(
+        certificateChain: chain, privateKey: .privateKey(try NIOSSLPrivateKey(file: key, format: .pem)))
+    return try NIOSSLContext(configuration: configuration)
 }
 
 private final class EchoHandler: ChannelInboundHandler {
