@@ -83,7 +83,7 @@ let package = Package(
             dependencies: ["BenchmarkKit", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             swiftSettings: strictSwift),
         .testTarget(
-            name: "BenchmarkTests", dependencies: ["BenchmarkKit"],
+            name: "BenchmarkTests", dependencies: ["BenchmarkKit"], exclude: ["broken-tls.py"],
             swiftSettings: [.treatAllWarnings(as: .error)]),
     ]
 )

@@ -46,7 +46,10 @@ func announce(_ address: NIOCore.SocketAddress?) {
 
 /// As NIOSSL's documentation shows it: TLS 1.2 and 1.3, the ciphers that it prefers, no client certificates.
 private func makeTLS(_ files: ArraySlice<String>) throws -> NIOSSLContext {
-    guard files.count == 2, let certificate = files.first, let key = files.last else { throw ChannelError.inputClosed }
+    guard files.count == 2, let certificate = files.first, let key = files.last else {
+        print("usage: echo-nio tls CERTIFICATE KEY")
+        exit(64)
+    }
     let chain = try NIOSSLCertificate.fromPEMFile(certificate).map { NIOSSLCertificateSource.certificate($0) }
     let configuration = TLSConfiguration.makeServerConfiguration(
         certificateChain: chain, privateKey: .privateKey(try NIOSSLPrivateKey(file: key, format: .pem)))
