@@ -152,7 +152,8 @@ extension Report {
 
 extension Machine {
     package var sentence: String {
-        "\(cores) cores of \(processor), Linux \(kernel), libuv \(libuv), OpenSSL \(openSSL ?? "?"), Swift \(swift), on \(date);\n"
+        "\(cores) cores of \(processor), Linux \(kernel), libuv \(libuv), OpenSSL \(openSSL ?? "?"), "
+            + "Swift \(swift), on \(date);\n"
             + "load averages before the run \(load), after it \(loadAfter ?? "?"), 1 to 2 of them its own."
     }
 }
