@@ -46,6 +46,13 @@ let package = Package(
             ],
             swiftSettings: [.strictMemorySafety(), .treatAllWarnings(as: .error)]),
         .executableTarget(
+            name: "echo-tls",
+            dependencies: [
+                .product(name: "CallbackServer", package: "CallbackServer"),
+                .product(name: "CallbackTLS", package: "CallbackServer"),
+            ],
+            swiftSettings: [.strictMemorySafety(), .treatAllWarnings(as: .error)]),
+        .executableTarget(
             name: "framing", dependencies: [.product(name: "CallbackServer", package: "CallbackServer")],
             swiftSettings: [.strictMemorySafety(), .treatAllWarnings(as: .error)]),
         .executableTarget(
