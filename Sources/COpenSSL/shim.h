@@ -24,6 +24,8 @@ static inline void callbackserver_BIO_clear_retry(BIO *bio) { BIO_clear_retry_fl
 
 static inline void callbackserver_SSL_CTX_set_mode(SSL_CTX *context, long mode) { SSL_CTX_set_mode(context, mode); }
 
+static inline void callbackserver_SSL_CTX_set_read_ahead(SSL_CTX *context) { SSL_CTX_set_read_ahead(context, 1); }
+
 static inline int callbackserver_SSL_CTX_set_min_proto_version(SSL_CTX *context, int version) {
     return (int)SSL_CTX_set_min_proto_version(context, version);
 }

@@ -163,10 +163,11 @@ private final class PassingLayer: ConnectionLayer {
     func shakeHands() { if phase == .handshaking { opened() } }
 
     override func begin() {}
-    override func received(_ bytes: Span<UInt8>) { deliver(bytes) }
+    override func received(_ bytes: Span<UInt8>, _ connection: Connection) { deliver(bytes, connection) }
     override func reachedEnd() { if phase == .handshaking { truncated() } else { ended() } }
-    override func seal(_ bytes: Span<UInt8>) { handOver(bytes) }
-    override func sealEnd() { handOver([0].span) }
+    override func seal(_ bytes: Span<UInt8>, _ connection: Connection) { handOver(bytes, connection) }
+    override func sealEnd() { if let connection { handOver([0].span, connection) } }
     override var sealedByteCount: Int { queued }
+    override func handedOver(_ bytes: Span<UInt8>, queued: Int) { self.queued = queued }
     override func driverQueueChanged(to count: Int) { queued = count }
 }

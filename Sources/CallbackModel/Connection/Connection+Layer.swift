@@ -73,7 +73,7 @@ extension Connection {
         if !layer.held.isEmpty {
             let held = layer.held
             layer.held = []
-            layer.seal(held.span)
+            layer.seal(held.span, self)
         }
         guard !isOver else { return }
         if layer.isFinishWanted {
@@ -103,13 +103,13 @@ extension Connection {
     func layerReceived(_ bytes: Span<UInt8>) {
         if watch.contains(.timeouts), !isOver { lastReadAt = core.milliseconds }
         guard !isOver, let layer else { return }
-        layer.received(bytes)
-        closeIfFlushed()
+        layer.received(bytes, self)
+        if lifecycle == .flushing { closeIfFlushed() }
     }
 
     /// What `ConnectionLayer.keep` does.
     func keepForLayer(_ bytes: Span<UInt8>, _ layer: ConnectionLayer) {
-        guard !isOver, !bytes.isEmpty else { return }
+        guard !isOver, !bytes.isEmpty || layer.hasUnread else { return }
         layer.kept.append(copying: bytes)
         driver.stopReading()
         if mustRead { putOffDelivery() }
@@ -125,10 +125,10 @@ extension Connection {
                     detail: "the peer sent \(pending) bytes in clear behind its request for TLS"))
         }
         guard layer.phase == .handshaking || input == .layered && isReadable else { return }
-        if !layer.kept.isEmpty {
+        if !layer.kept.isEmpty || layer.hasUnread {
             let kept = layer.kept
             layer.kept = []
-            layer.received(kept.span)
+            layer.received(kept.span, self)
             guard !isOver, layer.kept.isEmpty else { return }
             if mustRead { driver.startReading() }
         }
@@ -163,7 +163,8 @@ extension Connection {
 
     func beginReadingLayered() {
         guard let layer else { return }
-        if layer.kept.isEmpty, !layer.hasPendingEnd { driver.startReading() } else { putOffDelivery() }
+        let mustTell = !layer.kept.isEmpty || layer.hasPendingEnd || layer.hasUnread
+        if mustTell { putOffDelivery() } else { driver.startReading() }
     }
 
     /// Reads no more, unless the layer needs it: a handshake goes on while the user has paused.
@@ -196,9 +197,11 @@ extension Connection {
             handToLayer(bytes)
             guard output == .layered else { return .closed }
         }
-        return bufferedByteCount < Int(highWaterMark) ? .flowing : saturate()
+        let buffered = queuedByteCount == 0 ? core.batch.count(of: self) : bufferedByteCount
+        return buffered < Int(highWaterMark) ? .flowing : saturate()
     }
 
+    @inline(__always)
     private func addToBatch(_ bytes: Span<UInt8>) -> Bool {
         guard core.batch.appendLent(bytes, of: self) > 0 || core.batch.append(bytes, of: self) else { return false }
         core.batch.currentIsLayered()
@@ -212,7 +215,7 @@ extension Connection {
         case .waiting, .handshaking, .opening:
             layer.held.append(copying: bytes)
             setQueuedByteCount(layer.driverQueue + layer.held.count)
-        case .open: layer.seal(bytes)
+        case .open: layer.seal(bytes, self)
         case .muted: unsentByteCount += UInt64(bytes.count)
         }
     }
@@ -221,17 +224,24 @@ extension Connection {
     package func dropFromLayer(_ count: Int) { unsentByteCount += UInt64(count) }
 
     /// What `ConnectionLayer.handOver` does.
-    func handOverSealed(_ bytes: Span<UInt8>) {
-        guard !bytes.isEmpty, !isOver, let layer else { return }
-        sealedHandedOver(driver.send(bytes), count: bytes.count, layer)
+    func handOverSealed(_ bytes: Span<UInt8>, _ layer: ConnectionLayer) {
+        guard !bytes.isEmpty, !isOver else { return }
+        let queued = driver.send(bytes)
+        if queued >= 0 { layer.handedOver(bytes, queued: queued) }
+        // Nothing waits, and nobody waits for anything.
+        if queued == 0, queuedByteCount == 0, watch == .layered { return }
+        sealedHandedOver(queued, count: bytes.count, layer)
     }
 
     /// What had to wait for a host's address: sealed bytes too, if there is a layer.
     func handOverRaw(keeping bytes: [UInt8]) {
         guard let layer else { return handOver(keeping: bytes) }
-        sealedHandedOver(driver.send(keeping: bytes), count: bytes.count, layer)
+        let queued = driver.send(keeping: bytes)
+        if queued >= 0 { layer.driverQueueChanged(to: queued) }
+        sealedHandedOver(queued, count: bytes.count, layer)
     }
 
+    @inline(never)
     private func sealedHandedOver(_ queued: Int, count: Int, _ layer: ConnectionLayer) {
         guard queued >= 0 else {
             let lost = layer.removeOutput()
@@ -242,23 +252,20 @@ extension Connection {
         let wasEmpty = queuedByteCount == 0
         let hasMoved = wasEmpty || queued < layer.driverQueue + count
         if watch.contains(.timeouts), hasMoved { lastWriteAt = core.milliseconds }
-        setDriverQueue(queued, layer)
+        layer.driverQueue = queued
+        setQueuedByteCount(queued + layer.held.count)
         guard !isOver else { return }
         if wasEmpty, queuedByteCount > 0 { timeoutsChanged() }
         if isOwedSomething { putOffDelivery() }
-    }
-
-    private func setDriverQueue(_ queued: Int, _ layer: ConnectionLayer) {
-        layer.driverQueue = queued
-        layer.driverQueueChanged(to: queued)
-        setQueuedByteCount(queued + layer.held.count)
     }
 
     /// The driver has told, or was asked, that its queue holds `queued` bytes.
     func noteLayerProgress(_ queued: Int) {
         guard let layer, queued < layer.driverQueue else { return }
         if watch.contains(.timeouts) { lastWriteAt = core.milliseconds }
-        setDriverQueue(queued, layer)
+        layer.driverQueue = queued
+        layer.driverQueueChanged(to: queued)
+        setQueuedByteCount(queued + layer.held.count)
     }
 
     // MARK: The end

@@ -79,7 +79,7 @@
         /// Made when frames are first asked for.
         var framing: Framing?
         /// What stands between the connection and its driver, such as TLS.
-        var layer: ConnectionLayer?
+        @safe @exclusivity(unchecked) var layer: ConnectionLayer?
         /// Where the bytes go (``Connection/pipe(to:)``), and where they come from.
         var pipeTarget: Connection?
         var pipeSource: Connection?

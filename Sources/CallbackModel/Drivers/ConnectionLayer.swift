@@ -23,16 +23,18 @@
         case muted
     }
 
-    package internal(set) final var phase = Phase.waiting
+    // What each message touches is unchecked (swift.md 1).
+
+    @safe @exclusivity(unchecked) package internal(set) final var phase = Phase.waiting
 
     /// What was written before the layer was open.
-    final var held: [UInt8] = []
+    @safe @exclusivity(unchecked) final var held: [UInt8] = []
     /// What was received and has to wait: for `resume()`, or for the next turn.
-    final var kept: [UInt8] = []
+    @safe @exclusivity(unchecked) final var kept: [UInt8] = []
     /// The peer's end was found behind bytes whose callback has paused.
-    final var hasPendingEnd = false
+    @safe @exclusivity(unchecked) final var hasPendingEnd = false
     /// Bytes in the driver's queue.
-    final var driverQueue = 0
+    @safe @exclusivity(unchecked) final var driverQueue = 0
     /// The end of the output was asked for, and was handed over.
     final var isFinishWanted = false
     final var isFinished = false
@@ -45,19 +47,25 @@
     open func begin() { unimplemented() }
 
     /// What one read brought, or what was kept.
-    open func received(_ bytes: Span<UInt8>) { unimplemented() }
+    open func received(_ bytes: Span<UInt8>, _ connection: Connection) { unimplemented() }
+
+    /// Whether the layer itself keeps received bytes that may be delivered.
+    open var hasUnread: Bool { false }
 
     /// The peer's FIN.
     open func reachedEnd() { unimplemented() }
 
     /// Makes of `bytes` what is sent, and hands it over.
-    open func seal(_ bytes: Span<UInt8>) { unimplemented() }
+    open func seal(_ bytes: Span<UInt8>, _ connection: Connection) { unimplemented() }
 
     /// Hands over what says that nothing more comes.
     open func sealEnd() { unimplemented() }
 
     /// How many sealed bytes, as they were written, the kernel has not taken.
     open var sealedByteCount: Int { unimplemented() }
+
+    /// The driver has got `bytes`, the last ones that were handed over, and its queue holds so many now.
+    open func handedOver(_ bytes: Span<UInt8>, queued: Int) { unimplemented() }
 
     /// The driver's queue holds so many bytes now.
     open func driverQueueChanged(to count: Int) { unimplemented() }
@@ -72,15 +80,15 @@
     // MARK: Told to the model
 
     /// Sends bytes that `seal`, `sealEnd` or the handshake have made. Afterwards the connection may be closing.
-    package final func handOver(_ bytes: Span<UInt8>) {
-        if phase != .muted { connection?.handOverSealed(bytes) }
+    package final func handOver(_ bytes: Span<UInt8>, _ connection: Connection) {
+        if phase != .muted { connection.handOverSealed(bytes, self) }
     }
 
     /// The handshake is done. Runs the user's callback, then sends what was held.
     package final func opened() { connection?.layerOpened() }
 
     /// Delivers what was received.
-    package final func deliver(_ bytes: Span<UInt8>) { connection?.receiveFromLayer(bytes) }
+    package final func deliver(_ bytes: Span<UInt8>, _ connection: Connection) { connection.receiveFromLayer(bytes) }
 
     /// The peer has said that nothing more comes.
     package final func ended() { connection?.layerFoundEnd() }

@@ -13,6 +13,7 @@ final class Context: Sendable {
         guard let made = unsafe SSL_CTX_new(method) else { throw .refused(ErrorQueue.text()) }
         address = UInt(bitPattern: made)
         unsafe SSL_CTX_set_options(made, callbackserver_options())
+        unsafe callbackserver_SSL_CTX_set_read_ahead(made)
         unsafe callbackserver_SSL_CTX_set_mode(made, Int(SSL_MODE_RELEASE_BUFFERS))
         unsafe callbackserver_SSL_CTX_set_session_cache_mode(made, Int(SSL_SESS_CACHE_OFF))
         if let most = options.maximumVersion, most < options.minimumVersion {

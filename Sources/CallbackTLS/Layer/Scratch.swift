@@ -18,7 +18,7 @@ internal import CallbackModel
 
     let bio: OpaquePointer
     private let state: UnsafeMutablePointer<State>
-    private var clear = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: 0)
+    @safe @exclusivity(unchecked) private var clear = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: 0)
 
     /// 80 KiB: 64 KiB of what was written, in records of 16 KiB, with room for what each adds (RFC 8446, section 5.2:
     /// up to 256 bytes).
@@ -57,6 +57,7 @@ internal import CallbackModel
     // MARK: Reading
 
     /// Lets OpenSSL read `bytes` while `body` runs. Returns how many of them it did not read.
+    @inline(__always)
     func read<Result>(_ bytes: Span<UInt8>, _ body: () -> Result) -> (result: Result, rest: Int) {
         unsafe bytes.withUnsafeBytes { bytes in
             unsafe state.pointee.input = bytes.baseAddress
@@ -74,16 +75,17 @@ internal import CallbackModel
     /// Room for what `count` received bytes can hold in clear.
     func clearBuffer(for count: Int) -> UnsafeMutableBufferPointer<UInt8> {
         let needed = count + Self.longestRecord
-        if unsafe clear.count < needed {
+        if clear.count < needed {
             unsafe clear.deallocate()
-            unsafe clear = .allocate(capacity: needed)
+            clear = .allocate(capacity: needed)
         }
-        return unsafe clear
+        return clear
     }
 
     // MARK: Writing
 
     /// Gives what OpenSSL has written to `body`. Nothing is written before it returns.
+    @inline(__always)
     func removeOutput(_ body: (Span<UInt8>) -> Void) {
         let count = unsafe state.pointee.outputCount
         guard count > 0 else { return }
@@ -136,9 +138,9 @@ internal import CallbackModel
     }
 
     /// Gives `output` room for `count` bytes more; false beyond the limit.
+    @inline(never)
     fileprivate static func makeRoom(for count: Int, in state: UnsafeMutablePointer<State>) -> Bool {
         let used = unsafe state.pointee.outputCount
-        guard unsafe used + count > state.pointee.outputCapacity else { return true }
         guard used + count <= mostOutput else { return false }
         let capacity = unsafe max(used + count, 2 * state.pointee.outputCapacity)
         let larger = UnsafeMutablePointer<UInt8>.allocate(capacity: capacity)
@@ -171,7 +173,9 @@ private let readInput: @convention(c) (OpaquePointer?, UnsafeMutablePointer<CCha
 private let writeOutput: @convention(c) (OpaquePointer?, UnsafePointer<CChar>?, CInt) -> CInt = { bio, bytes, size in
     guard let state = unsafe state(of: bio), let bytes = unsafe bytes, size > 0 else { return 0 }
     let count = Int(size)
-    guard unsafe Scratch.makeRoom(for: count, in: state) else { return -1 }
+    if unsafe state.pointee.outputCapacity - state.pointee.outputCount < count {
+        guard unsafe Scratch.makeRoom(for: count, in: state) else { return -1 }
+    }
     let end = unsafe state.pointee.output + state.pointee.outputCount
     unsafe UnsafeMutableRawPointer(end).copyMemory(from: bytes, byteCount: count)
     unsafe state.pointee.outputCount += count

@@ -33,8 +33,20 @@ struct SealedRecords {
         clear += count
     }
 
-    /// The `count` bytes of the last `begin` were sealed, or bytes of the layer's own: `bytes` go to the driver now.
-    mutating func append(_ bytes: Span<UInt8>, clear count: Int) {
+    /// Another `count` sealed bytes have left at once, and with them all before them.
+    mutating func sent(_ count: Int) {
+        sealed += count
+        queueChanged(to: 0)
+    }
+
+    /// The `count` bytes of the last `begin` were sealed, or bytes of the layer's own. The driver has got `bytes` for
+    /// them, and its queue holds `queued`.
+    mutating func queued(_ queued: Int, _ bytes: Span<UInt8>, clear count: Int) {
+        append(bytes, clear: count)
+        queueChanged(to: queued)
+    }
+
+    private mutating func append(_ bytes: Span<UInt8>, clear count: Int) {
         let before = sealed
         sealed += bytes.count
         if count == 0 { return }
@@ -59,6 +71,7 @@ struct SealedRecords {
         unsealed = max(0, queued - sealed)
         if queued == 0 {
             sentClear = clear
+            if records.isEmpty { return }
             records.removeAll(keepingCapacity: records.capacity <= Self.mostKept)
             return sentRecords = 0
         }

@@ -12,14 +12,17 @@ internal import COpenSSL
     let side: Side
     private let ssl: OpaquePointer
     private let scratch: Scratch
-    private var records: SealedRecords
+    // What each message touches is unchecked (swift.md 1).
+    @safe @exclusivity(unchecked) private var records: SealedRecords
+    /// How many written bytes are being sealed.
+    @safe @exclusivity(unchecked) private var sealing = 0
     /// Why the handshake failed, as far as it is known.
     private(set) var failure: TLS.HandshakeFailure.Cause?
     /// Its place among the handshakes of its listener.
     var handshakeNumber: UInt64?
-    private var isHandshaken = false
-    private var hasPeerEnded = false
-    private var hasReadSinceHandshake = false
+    @safe @exclusivity(unchecked) private var isHandshaken = false
+    @safe @exclusivity(unchecked) private var hasPeerEnded = false
+    @safe @exclusivity(unchecked) private var hasReadSinceHandshake = false
 
     /// `nil` without memory, or for a server's name that cannot be one.
     init?(_ side: Side, on connection: Connection) {
@@ -80,13 +83,13 @@ internal import COpenSSL
 
     override func begin() {
         handshakes?.begin(self)
-        if !isServer { step([UInt8]().span) }
+        if !isServer, let connection { step([UInt8]().span, connection) }
     }
 
-    override func received(_ bytes: Span<UInt8>) {
-        if isHandshaken { return open(bytes) }
-        guard let connection, scratch.mayStep(connection) else { return keep(bytes) }
-        step(bytes)
+    override func received(_ bytes: Span<UInt8>, _ connection: Connection) {
+        if isHandshaken { return open(bytes, connection) }
+        guard scratch.mayStep(connection) else { return keep(bytes) }
+        step(bytes, connection)
     }
 
     private enum Step {
@@ -95,14 +98,13 @@ internal import COpenSSL
         case failed(TLS.HandshakeFailure.Cause)
     }
 
-    private func step(_ bytes: Span<UInt8>) {
-        guard let connection else { return }
+    private func step(_ bytes: Span<UInt8>, _ connection: Connection) {
         var step = Step.waits
         var rest = 0
         connection.measure(.handshake) {
             (step, rest) = scratch.read(bytes) { shakeHands() }
         }
-        sendOutput()
+        sendOutput(connection)
         switch step {
         case .waits: break
         case .done:
@@ -112,7 +114,7 @@ internal import COpenSSL
             opened()
             // What came behind the handshake in the same read.
             let rest = bytes.extracting(last: rest)
-            if mayDeliver { open(rest) } else { keep(rest) }
+            if mayDeliver { open(rest, connection) } else { keep(rest) }
         case .failed(let cause): handshakeFailed(cause)
         }
     }
@@ -153,15 +155,15 @@ internal import COpenSSL
     }
 
     /// Delivers at once all that `bytes` complete.
-    private func open(_ bytes: Span<UInt8>) {
-        guard !bytes.isEmpty, !hasPeerEnded else { return }
+    private func open(_ bytes: Span<UInt8>, _ connection: Connection) {
+        guard !hasPeerEnded, !bytes.isEmpty || hasUnread else { return }
         hasReadSinceHandshake = true
         let buffer = unsafe scratch.clearBuffer(for: bytes.count)
         var count = 0
         let (end, _) = scratch.read(bytes) { unsafe readRecords(into: buffer, &count) }
-        sendOutput()
+        sendOutput(connection)
         if count > 0, let start = buffer.baseAddress {
-            deliver(unsafe Span(_unsafeStart: UnsafePointer(start), count: count))
+            deliver(unsafe Span(_unsafeStart: UnsafePointer(start), count: count), connection)
         }
         switch end {
         case .none: break
@@ -199,6 +201,9 @@ internal import COpenSSL
         unsafe isHandshaken && !isServer && !hasReadSinceHandshake && SSL_version(ssl) == TLS1_3_VERSION
     }
 
+    /// OpenSSL reads ahead: the beginning of the next record, or one behind the handshake.
+    override var hasUnread: Bool { unsafe SSL_has_pending(ssl) == 1 }
+
     override func reachedEnd() {
         if !isHandshaken { return handshakeFailed(.peerClosed) }
         if hasPeerEnded { return }
@@ -210,20 +215,23 @@ internal import COpenSSL
     /// 64 KiB: four records, which leave in one send.
     private static let mostSealed = 64 * 1024
 
-    override func seal(_ bytes: Span<UInt8>) {
+    override func seal(_ bytes: Span<UInt8>, _ connection: Connection) {
         var rest = bytes
-        while !rest.isEmpty, let connection {
-            // Earlier bytes may have met a reset, or the loop's limit.
-            guard phase == .open else { return connection.dropFromLayer(rest.count) }
+        while true {
             let count = min(rest.count, Self.mostSealed)
-            ErrorQueue.clear()
             records.begin(count)
+            // The queue of errors need not be empty: a failure is final, and its error the last one.
             let result = unsafe rest.withUnsafeBytes { unsafe SSL_write(ssl, $0.baseAddress, CInt(count)) }
             guard result == count else {
                 return failed(IOError(call: "SSL_write", errno: IOError.protocolError, detail: ErrorQueue.text()))
             }
-            sendOutput(clear: count)
+            sealing = count
+            sendOutput(connection)
+            sealing = 0
             rest = rest.extracting(droppingFirst: count)
+            if rest.isEmpty { return }
+            // They may have met a reset, or the loop's limit.
+            guard phase == .open else { return connection.dropFromLayer(rest.count) }
         }
     }
 
@@ -231,14 +239,16 @@ internal import COpenSSL
         ErrorQueue.clear()
         _ = unsafe SSL_shutdown(ssl)
         ErrorQueue.clear()
-        sendOutput()
+        if let connection { sendOutput(connection) }
     }
 
-    private func sendOutput(clear count: Int = 0) {
-        scratch.removeOutput { bytes in
-            records.append(bytes, clear: count)
-            handOver(bytes)
-        }
+    @inline(__always)
+    private func sendOutput(_ connection: Connection) {
+        scratch.removeOutput { handOver($0, connection) }
+    }
+
+    override func handedOver(_ bytes: Span<UInt8>, queued: Int) {
+        if queued == 0 { records.sent(bytes.count) } else { records.queued(queued, bytes, clear: sealing) }
     }
 
     override var sealedByteCount: Int { records.clearCount }
