@@ -7,18 +7,17 @@ final class Shard {
     private var values: [[UInt8]: [UInt8]] = [:]
     private(set) var clients: [Int: Client] = [:]
     private var clientCount = 0
-    /// All shards, with this one. Empty before `open` and after `close`: then no client is served.
-    private var shards: [LoopBound<Shard>] = []
+    private let directory: Directory
+    /// All shards, with this one, as they were when the first client came: the lock is taken once.
+    private lazy var shards = directory.all
     /// Which of them this one is.
-    private var index = 0
+    private let index: Int
+    private var isClosed = false
 
-    init(keyLimit: Int) {
-        self.keyLimit = keyLimit
-    }
-
-    func open(among shards: [LoopBound<Shard>], at index: Int) {
-        self.shards = shards
+    init(_ index: Int, _ directory: Directory, keyLimit: Int) {
         self.index = index
+        self.directory = directory
+        self.keyLimit = keyLimit
     }
 
     func enter(_ connection: Connection) {
@@ -26,12 +25,12 @@ final class Shard {
         let client = Client(connection, self, number: clientCount)
         clients[client.number] = client
         connection.onClose = { [self] _, _ in clients[client.number] = nil }
-        if shards.isEmpty { client.hangUp() } else { client.begin() }
+        if isClosed { client.hangUp() } else { client.begin() }
     }
 
     /// Reads no more requests; what was asked is answered.
     func close() {
-        shards = []
+        isClosed = true
         for client in clients.values { client.hangUp() }
     }
 

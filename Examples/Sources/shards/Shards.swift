@@ -1,6 +1,7 @@
 import ArgumentParser
 import CallbackServer
 import ExampleSupport
+import Synchronization
 
 /// Every bound of the server; `--keys` and `--loops` are two more.
 enum Limits {
@@ -60,11 +61,11 @@ struct Shards: ParsableCommand {
     }
 }
 
-/// Where each shard is, on the group's first loop.
-final class Directory {
-    private(set) var shards: [LoopBound<Shard>] = []
+/// Where each shard is.
+final class Directory: Sendable {
+    private let shards = Mutex<[Int: LoopBound<Shard>]>([:])
 
-    /// Listens on all loops, each with a shard. Clients wait in the kernel until each shard knows all the others.
+    /// Listens on all loops, each with a shard. Every loop has entered its shard before there is a client.
     func listen(on address: SocketAddress, _ group: EventLoop.Group, keyLimit: Int) throws(IOError) -> GroupListener {
         var listening = Listener.Options()
         listening.maxConnections = Limits.clients
@@ -72,27 +73,22 @@ final class Directory {
         listening.connection.keepAlive = .init()
         // A client that has sent everything still gets the answers.
         listening.connection.allowsHalfOpen = true
-        let directory = LoopBound(self, on: group.loop)
-        let listener = try group.listen(on: address, options: listening, distribution: .evenly) { loop in
-            let shard = Shard(keyLimit: keyLimit)
-            let handle = LoopBound(shard, on: loop)
-            directory.execute { $0.shards.append(handle) }
+        return try group.listen(on: address, options: listening, distribution: .evenly) { [self] loop in
+            let index = loop.indexInGroup ?? 0
+            let shard = Shard(index, self, keyLimit: keyLimit)
+            shards.withLock { $0[index] = LoopBound(shard, on: loop) }
             return shard.enter
         }
-        listener.pause()
-        // These run in their order, and behind what the loops have just asked for.
-        directory.execute { $0.introduce() }
-        LoopBound(listener, on: group.loop).execute { $0.resume() }
-        return listener
     }
 
-    /// Tells each shard of all. A client that this thread accepts later reaches its loop behind that.
-    private func introduce() {
-        for (index, shard) in shards.enumerated() { shard.execute { [shards] in $0.open(among: shards, at: index) } }
+    /// All shards, in the order of their loops.
+    var all: [LoopBound<Shard>] {
+        let found = shards.withLock { $0 }
+        return found.keys.sorted().compactMap { found[$0] }
     }
 
     /// Ends the conversations of all loops.
     func close() {
-        for shard in shards { shard.execute { $0.close() } }
+        for shard in all { shard.execute { $0.close() } }
     }
 }

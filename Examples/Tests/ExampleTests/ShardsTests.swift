@@ -255,7 +255,7 @@ struct `Shards` {
             while try answer(of: server.listener, { $0.connectionCount }) > 0 { continue }
             server.goOn.signal()
             // Each loop answers this behind the requests, and the second time behind the answers.
-            let shards = try answer(of: server.directory) { $0.shards }
+            let shards = server.directory.all
             _ = try shards.map { try answer(of: $0) { _ in true } }
             return try shards.map { try answer(of: $0) { $0.clients.count } }
         }
@@ -263,7 +263,7 @@ struct `Shards` {
     }
 
     private struct Server: Sendable {
-        let directory: LoopBound<Directory>
+        let directory: Directory
         let listener: LoopBound<GroupListener>
         /// The loop that hangs goes on.
         let goOn: DispatchSemaphore
@@ -280,8 +280,7 @@ struct `Shards` {
         let listener = try directory.listen(on: .ipv4("127.0.0.1", port: 0), group, keyLimit: 1)
         let port = UInt16(try #require(listener.localAddress.port))
         let goOn = DispatchSemaphore(value: 0)
-        let server = Server(
-            directory: LoopBound(directory, on: group.loop), listener: LoopBound(listener, on: group.loop), goOn: goOn)
+        let server = Server(directory: directory, listener: LoopBound(listener, on: group.loop), goOn: goOn)
         let hanging = group.members[1]
         let peer = onThread {
             defer { server.listener.execute { $0.close() } }
