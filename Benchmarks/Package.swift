@@ -28,6 +28,8 @@ let package = Package(
     targets: [
         .executableTarget(
             name: "echo-libuv-c", cSettings: strictC, linkerSettings: [.linkedLibrary("uv")]),
+        .executableTarget(
+            name: "echo-libuv-loops-c", cSettings: strictC, linkerSettings: [.linkedLibrary("uv")]),
         .executableTarget(name: "echo-epoll-c", cSettings: strictC),
         .executableTarget(
             name: "echo-libuv-tls-c", cSettings: strictC,

@@ -1,6 +1,6 @@
-// A peer to compare with: the same servers in Go, with one goroutine for each connection, on one processor.
+// A peer to compare with: the same servers in Go, with one goroutine for each connection, on one processor unless told.
 //
-//	main [echo | lines | fan-out]     on 127.0.0.1, on a free port; SIGTERM ends it with status 0
+//	main [echo | lines | fan-out] [GOMAXPROCS]     on 127.0.0.1, on a free port; SIGTERM ends it with status 0
 //	main tls CERTIFICATE KEY          the echo over crypto/tls
 package main
 
@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strconv"
 	"sync"
 	"syscall"
 )
@@ -120,6 +121,14 @@ func listen(mode string) (net.Listener, error) {
 
 func main() {
 	runtime.GOMAXPROCS(1)
+	if len(os.Args) == 3 {
+		processors, err := strconv.Atoi(os.Args[2])
+		if err != nil || processors < 1 {
+			fmt.Fprintln(os.Stderr, "no number of processors:", os.Args[2])
+			os.Exit(64)
+		}
+		runtime.GOMAXPROCS(processors)
+	}
 	mode := "echo"
 	if len(os.Args) > 1 {
 		mode = os.Args[1]

@@ -1,8 +1,10 @@
 // A peer to compare with: the same servers over Node's net and tls modules.
 //
 //   node server.js [echo | lines | fan-out]     on 127.0.0.1, on a free port; SIGTERM ends it with status 0
+//   node server.js echo WORKERS                 a cluster of so many processes, to which the first one hands clients
 //   node server.js tls CERTIFICATE KEY
 'use strict';
+const cluster = require('node:cluster');
 const fs = require('node:fs');
 const net = require('node:net');
 const tls = require('node:tls');
@@ -38,17 +40,46 @@ const handlers = {
   },
 };
 
-const [mode = 'echo', certificate, key] = process.argv.slice(2);
-const handle = handlers[mode === 'tls' ? 'echo' : mode];
-const accept = (socket) => {
-  socket.on('error', () => socket.destroy());
-  handle(socket);
-};
-const options = { noDelay: true };
-const server = mode === 'tls'
-  ? tls.createServer({ ...options, cert: fs.readFileSync(certificate), key: fs.readFileSync(key) }, accept)
-  : net.createServer(options, accept);
-server.listen({ host: '127.0.0.1', port: 0, backlog: 511 }, () => {
-  console.log(`Listening on port ${server.address().port}`);
-});
-process.on('SIGTERM', () => process.exit(0));
+const [mode = 'echo', ...rest] = process.argv.slice(2);
+
+function serve(announce) {
+  const handle = handlers[mode === 'tls' ? 'echo' : mode];
+  const accept = (socket) => {
+    socket.on('error', () => socket.destroy());
+    handle(socket);
+  };
+  const options = { noDelay: true };
+  const [certificate, key] = rest;
+  const server = mode === 'tls'
+    ? tls.createServer({ ...options, cert: fs.readFileSync(certificate), key: fs.readFileSync(key) }, accept)
+    : net.createServer(options, accept);
+  server.listen({ host: '127.0.0.1', port: 0, backlog: 511 }, () => announce(server.address().port));
+  process.on('SIGTERM', () => process.exit(0));
+}
+
+function serveByWorkers(count) {
+  let silent = count;
+  let running = count;
+  // Port 0 is the same port for all workers.
+  cluster.on('listening', (worker, address) => {
+    silent -= 1;
+    if (silent === 0) announce(address.port);
+  });
+  cluster.on('exit', () => {
+    running -= 1;
+    if (running === 0) process.exit(0);
+  });
+  process.on('SIGTERM', () => {
+    for (const worker of Object.values(cluster.workers)) worker.process.kill('SIGTERM');
+  });
+  for (let number = 0; number < count; number += 1) cluster.fork();
+}
+
+function announce(port) {
+  console.log(`Listening on port ${port}`);
+}
+
+const workers = mode === 'tls' ? 0 : Number(rest[0] ?? 0);
+if (cluster.isWorker) serve(() => {});
+else if (workers > 0) serveByWorkers(workers);
+else serve(announce);

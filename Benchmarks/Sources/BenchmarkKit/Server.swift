@@ -51,7 +51,7 @@ package struct Programs: Sendable {
 
     /// All servers, the yardstick first.
     package var servers: [Server] {
-        yardsticks + engines + peers
+        yardsticks + engines + peers + peersOfGroups
     }
 
     private var yardsticks: [Server] {
@@ -113,7 +113,7 @@ package struct Programs: Sendable {
             Server(
                 id: "group-\(count)", title: "libuv engine, a group of \(count)", isPeer: false,
                 command: { $0 == .echo ? [program, "--loops", "\(count)"] : nil },
-                workloads: ["echo-64-50", "echo-64-500"])
+                workloads: Self.workloadsOfGroups)
         }
     }
 
@@ -142,6 +142,25 @@ package struct Programs: Sendable {
         ]
     }
 
+    /// Beside the group of two loops, on the one core that every server has.
+    private var peersOfGroups: [Server] {
+        let (libuv, nio, node) = (built + "/echo-libuv-loops-c", built + "/echo-nio", package + "/Peers/node/server.js")
+        let commands: [(id: String, title: String, command: [String], version: [String]?)] = [
+            ("c-libuv-2", "C libuv, two loops with SO_REUSEPORT", [libuv], nil),
+            ("nio-2", "SwiftNIO, two loops", [nio], nil),
+            ("node-2", "Node, a cluster of two", ["node", node], ["node", "--version"]),
+            ("go-2", "Go, GOMAXPROCS 2", [goProgram], ["go", "version"]),
+        ]
+        return commands.map { id, title, command, version in
+            Server(
+                id: id, title: title, isPeer: true,
+                command: { $0 == .echo ? command + [$0.rawValue, "2"] : nil }, workloads: Self.workloadsOfGroups,
+                versionCommand: version)
+        }
+    }
+
+    private static let workloadsOfGroups: Set = ["echo-64-50", "echo-64-500"]
+
     var goProgram: String { built + "/echo-go" }
     var goSource: String { package + "/Peers/go/main.go" }
 }
@@ -166,7 +185,7 @@ extension Programs {
                     return Availability(server: server, version: nil, absence: "\(command[0]) has no such thing here")
                 }
             }
-            if server.id == "go", output(of: ["go", "build", "-o", goProgram, goSource]) == nil {
+            if server.id.hasPrefix("go"), output(of: ["go", "build", "-o", goProgram, goSource]) == nil {
                 return Availability(server: server, version: version, absence: "go cannot build \(goSource)")
             }
             let program = [.echo, .lines, .tls].lazy.compactMap(server.command).first?.first ?? ""

@@ -62,11 +62,16 @@ package final class ServerProcess {
         return port
     }
 
-    /// Processor time of all its threads so far, in seconds.
+    /// Processor time of all its threads so far, in seconds, and of the processes that it has begun and that live.
     package func processorTime() throws(BenchmarkError) -> Double {
-        let nanoseconds = process_cpu_nanoseconds(process)
-        guard nanoseconds >= 0 else { throw BenchmarkError("\(name) has ended") }
-        return Double(nanoseconds) / 1e9
+        let children = try lines(of: "/proc/\(process)/task/\(process)/children").flatMap { $0.split(separator: " ") }
+        var sum = 0.0
+        for one in [process] + children.compactMap({ pid_t($0) }) {
+            let nanoseconds = process_cpu_nanoseconds(one)
+            guard nanoseconds >= 0 else { throw BenchmarkError("\(name) has ended") }
+            sum += Double(nanoseconds) / 1e9
+        }
+        return sum
     }
 
     /// Bytes of its memory that are in RAM (proc_pid_smaps(5); `VmRSS` would be some pages off).

@@ -94,11 +94,23 @@ extension Report {
 
     /// What the libuv engine costs as a part of what each peer costs: below 1 it is ahead.
     package var peerTable: Table {
-        let peers = servers.filter { note in note.absence == nil && ["nio", "node", "uvloop", "go"].contains(note.id) }
-        var table = Table(heading: ["cost of the libuv engine"] + peers.map { "of \($0.title)'s" })
+        table(
+            of: [("libuv", ""), ("libuv-64k", ", reading 64 KiB"), ("tls", "")], "cost of the libuv engine",
+            beside: ["nio", "node", "uvloop", "go"])
+    }
+
+    /// The same of a group of two loops and peers with two threads.
+    package var groupTable: Table {
+        table(
+            of: [("group-2", "")], "cost of a group of two loops", beside: ["c-libuv-2", "nio-2", "node-2", "go-2"])
+    }
+
+    private func table(of engines: [(id: String, addition: String)], _ title: String, beside ids: [String]) -> Table {
+        let peers = servers.filter { $0.absence == nil && ids.contains($0.id) }
+        var table = Table(heading: [title] + peers.map { "of \($0.title)'s" })
         for result in results where result.id != "latency" {
             for column in result.columns where column.id != "used" && !(result.id == "idle" && column.id == "cpu") {
-                for (engine, addition) in [("libuv", ""), ("libuv-64k", ", reading 64 KiB"), ("tls", "")] {
+                for (engine, addition) in engines {
                     let cells = peers.map { peer -> String in
                         guard let ratio = result.ratio(of: engine, to: peer.id, column.id) else { return "–" }
                         let cost = column.isBetterWhenHigher ? 1 / ratio.paired : ratio.paired
@@ -138,6 +150,11 @@ extension Report {
         if !peerTable.rows.isEmpty {
             page += "\n## Beside the peers\n\nBelow 1 the libuv engine is ahead; where not, the number is bold.\n\n"
             page += peerTable.markdown
+        }
+        if !groupTable.rows.isEmpty {
+            page += "\n## A group of two loops beside peers with two threads\n\n"
+            page += "All on one core, so this is what a second loop costs and not what it gains.\n\n"
+            page += groupTable.markdown
         }
         for result in results {
             page += "\n## \(result.title)\n\n"

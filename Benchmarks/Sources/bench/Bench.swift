@@ -118,6 +118,10 @@ struct Bench: ParsableCommand {
             print("\nBeside the peers; below 1 the libuv engine is ahead")
             print(report.peerTable.text, terminator: "")
         }
+        if !report.groupTable.rows.isEmpty {
+            print("\nA group of two loops beside peers with two threads, all on one core")
+            print(report.groupTable.text, terminator: "")
+        }
     }
 
     private func print(_ text: String, terminator: String = "\n") {

@@ -44,10 +44,15 @@ struct queue {
     size_t byte_count;
 };
 
+// echo-libuv-loops-c includes this file and gives each of its threads these of its own.
+#ifndef OF_A_LOOP
+#define OF_A_LOOP
+#endif
+
 // One for the whole loop: libuv calls back with what it read before it reads again.
-static char read_buffer[READ_SIZE];
-static uv_tcp_t listener;
-static uv_signal_t termination;
+static OF_A_LOOP char read_buffer[READ_SIZE];
+static OF_A_LOOP uv_tcp_t listener;
+static OF_A_LOOP uv_signal_t termination;
 
 static void check(int status, const char *call) {
     if (status == 0) return;
@@ -194,7 +199,7 @@ static size_t first_line(const char *bytes, size_t count) {
 }
 
 static void did_read_gathering_lines(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer) {
-    static char batch[READ_SIZE];
+    static OF_A_LOOP char batch[READ_SIZE];
     struct client *client = (struct client *)stream;
     if (count <= 0) return read_ended(client, count);
     size_t total = (size_t)count;
@@ -276,9 +281,30 @@ static void did_get_signal(uv_signal_t *handle, int number) {
     uv_walk(handle->loop, close_any, NULL);
 }
 
-int main(int count, char **arguments) {
+static void choose_mode(int count, char **arguments) {
     if (count > 1 && strcmp(arguments[1], "lines") == 0) read_callback = did_read_lines;
     if (count > 1 && strcmp(arguments[1], "batched-lines") == 0) read_callback = did_read_gathering_lines;
+}
+
+// Listens on `listener`, which is bound, and returns the port.
+static int begin(uv_loop_t *loop) {
+    struct sockaddr_in address;
+    check(uv_listen((uv_stream_t *)&listener, BACKLOG, did_connect), "uv_listen");
+    check(uv_signal_init(loop, &termination), "uv_signal_init");
+    check(uv_signal_start(&termination, did_get_signal, SIGTERM), "uv_signal_start");
+    int length = sizeof address;
+    check(uv_tcp_getsockname(&listener, (struct sockaddr *)&address, &length), "uv_tcp_getsockname");
+    return ntohs(address.sin_port);
+}
+
+static void announce(int port) {
+    printf("Listening on port %d\n", port);
+    fflush(stdout);
+}
+
+#ifndef SEVERAL_LOOPS
+int main(int count, char **arguments) {
+    choose_mode(count, arguments);
     uv_loop_t *loop = uv_default_loop();
     // libuv writes with write(2), which raises it for a peer that has gone.
     signal(SIGPIPE, SIG_IGN);
@@ -286,14 +312,9 @@ int main(int count, char **arguments) {
     check(uv_ip4_addr("127.0.0.1", 0, &address), "uv_ip4_addr");
     check(uv_tcp_init(loop, &listener), "uv_tcp_init");
     check(uv_tcp_bind(&listener, (const struct sockaddr *)&address, 0), "uv_tcp_bind");
-    check(uv_listen((uv_stream_t *)&listener, BACKLOG, did_connect), "uv_listen");
-    check(uv_signal_init(loop, &termination), "uv_signal_init");
-    check(uv_signal_start(&termination, did_get_signal, SIGTERM), "uv_signal_start");
-    int length = sizeof address;
-    check(uv_tcp_getsockname(&listener, (struct sockaddr *)&address, &length), "uv_tcp_getsockname");
-    printf("Listening on port %d\n", ntohs(address.sin_port));
-    fflush(stdout);
+    announce(begin(loop));
     uv_run(loop, UV_RUN_DEFAULT);
     check(uv_loop_close(loop), "uv_loop_close");
     return 0;
 }
+#endif

@@ -3,9 +3,9 @@ import NIOCore
 import NIOPosix
 import NIOSSL
 
-/// A peer to compare with: the same servers over SwiftNIO, on one event loop.
+/// A peer to compare with: the same servers over SwiftNIO, on one event loop unless told.
 ///
-///     echo-nio [echo | lines | fan-out | async]
+///     echo-nio [echo | lines | fan-out | async] [LOOPS]
 ///     echo-nio tls CERTIFICATE KEY
 ///
 /// On 127.0.0.1, on a free port. SIGTERM ends it with status 0.
@@ -14,10 +14,11 @@ struct EchoNIO {
     static func main() async throws {
         let mode = CommandLine.arguments.dropFirst().first ?? "echo"
         signal(SIGTERM) { _ in _exit(0) }
+        let loops = CommandLine.arguments.count == 3 ? Int(CommandLine.arguments[2]) ?? 1 : 1
         if mode == "async" { return try await serveAsync() }
         let tls = mode == "tls" ? try makeTLS(CommandLine.arguments.suffix(2)) : nil
         let members = Members()
-        let server = try await ServerBootstrap(group: MultiThreadedEventLoopGroup(numberOfThreads: 1))
+        let server = try await ServerBootstrap(group: MultiThreadedEventLoopGroup(numberOfThreads: loops))
             .serverChannelOption(.backlog, value: 511)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             // What a client has sent before it half-closes is answered.
