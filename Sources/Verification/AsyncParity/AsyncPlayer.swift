@@ -104,6 +104,7 @@ extension IOError {
         switch reason {
         case .failed(let error): name == error.name
         case .peerReset: name == "ECONNRESET"
+        case .truncated: name == "EPROTO"
         case .peerClosed: name == "EPIPE"
         case .timedOut, .drainDeadline: name == "ETIMEDOUT"
         case .shed: name == "ENOBUFS"
