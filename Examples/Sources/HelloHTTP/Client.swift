@@ -5,7 +5,7 @@ import ExampleSupport
 final class Client {
     let connection: Connection
     private unowned let server: Server
-    private var request = Request()
+    private var request: Request
     /// Runs from a request's first byte to its last line: a client that sends a byte now and then is no use.
     private var deadline: EventLoop.Timer?
     /// The answers wait for the client, and its requests for that.
@@ -14,6 +14,7 @@ final class Client {
     init(_ connection: Connection, _ server: Server) {
         self.connection = connection
         self.server = server
+        request = Request(scheme: server.scheme)
     }
 
     /// Whether a request has begun that is not answered.
@@ -36,7 +37,7 @@ final class Client {
         do throws(Request.Refusal) {
             if try request.take([UInt8](copying: line)[...]) {
                 answer(request)
-                request = Request()
+                request = Request(scheme: server.scheme)
             }
         } catch {
             refuse(error.status)
@@ -77,7 +78,7 @@ final class Client {
     /// There will be no other answer.
     func hangUp() {
         stopWatch()
-        request = Request()
+        request = Request(scheme: server.scheme)
         connection.finish(within: .farewell)
     }
 

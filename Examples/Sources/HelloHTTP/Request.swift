@@ -10,6 +10,7 @@ struct Request {
         let status: Response.Status
     }
 
+    private let scheme: String
     private(set) var isHead = false
     private(set) var path: ArraySlice<UInt8> = []
     /// Whether the client wants the connection to close behind the answer.
@@ -20,6 +21,11 @@ struct Request {
     private var transferCodings: [ArraySlice<UInt8>] = []
     private var minorVersion: UInt8 = 1
     private var size = 0
+
+    /// `scheme` is what the server's own URIs begin with, in lower case.
+    init(scheme: String) {
+        self.scheme = scheme
+    }
 
     /// What a server knows of these without having a use for them here (RFC 9110, section 9.1, and RFC 5789).
     private static let otherMethods = ["POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
@@ -51,7 +57,7 @@ struct Request {
         noteMethod(line.span)
         let words = line.split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false)
         guard words.count == 3, Grammar.isToken(words[0]), let version = Grammar.version(words[2]),
-            let target = Target(words[1], isForConnect: words[0].elementsEqual("CONNECT".utf8))
+            let target = Target(words[1], isForConnect: words[0].elementsEqual("CONNECT".utf8), scheme: scheme)
         else { throw Refusal(status: .badRequest) }
         guard version.major == 1 else { throw Refusal(status: .versionNotSupported) }
         minorVersion = version.minor
@@ -116,7 +122,7 @@ enum Target {
     case elsewhere
 
     /// `nil` if it is none.
-    init?(_ text: ArraySlice<UInt8>, isForConnect: Bool) {
+    init?(_ text: ArraySlice<UInt8>, isForConnect: Bool, scheme: String) {
         if isForConnect {
             // A host and a port, neither of them empty.
             guard Grammar.isHost(text), let colon = text.lastIndex(of: UInt8(ascii: ":")), colon > text.startIndex,
@@ -129,14 +135,14 @@ enum Target {
             guard let path = Self.path(text) else { return nil }
             self = .path(path)
         } else {
-            self.init(absolute: text)
+            self.init(absolute: text, scheme: scheme)
         }
     }
 
-    private init?(absolute text: ArraySlice<UInt8>) {
+    private init?(absolute text: ArraySlice<UInt8>, scheme: String) {
         guard let colon = text.firstIndex(of: UInt8(ascii: ":")), Grammar.isScheme(text[..<colon]) else { return nil }
         let rest = text[(colon + 1)...]
-        guard Grammar.isSame(text[..<colon], "http") else {
+        guard Grammar.isSame(text[..<colon], scheme) else {
             guard Grammar.isMade(of: { Grammar.isPathByte($0) || "/?[]".utf8.contains($0) }, rest) else { return nil }
             self = .elsewhere
             return
