@@ -10,12 +10,13 @@ let server: [Target.Dependency] = [
     .product(name: "ArgumentParser", package: "swift-argument-parser"),
 ]
 
-/// The programs, and what they use beside the library and what all share.
+/// The programs, and what they use beside the library and what all share. Only those with `ExampleTLS` link OpenSSL.
 let programs: KeyValuePairs<String, [Target.Dependency]> = [
     "async-client": [.product(name: "CallbackAsync", package: "CallbackServer")],
     "broker": [],
     "chat": [],
     "http-hello": ["HelloHTTP"],
+    "https-hello": ["HelloHTTP", "ExampleTLS", .product(name: "CallbackTLS", package: "CallbackServer")],
     "keyvalue": [],
     "proxy": [],
     "rooms": [],
@@ -36,6 +37,10 @@ let package = Package(
             name: name, dependencies: server + ["ExampleSupport"] + others, swiftSettings: strict)
     } + [
         .target(name: "ExampleSupport", dependencies: server, swiftSettings: strict),
+        .target(
+            name: "ExampleTLS",
+            dependencies: server + ["ExampleSupport", .product(name: "CallbackTLS", package: "CallbackServer")],
+            swiftSettings: strict),
         .target(name: "HelloHTTP", dependencies: server + ["ExampleSupport"], swiftSettings: strict),
         // A link to the library's own: blocking clients and child processes, with a time limit on everything.
         .target(name: "ExampleTestSupport", path: "Tests/TestSupport", swiftSettings: [.treatAllWarnings(as: .error)]),

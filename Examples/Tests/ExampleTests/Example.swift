@@ -44,10 +44,20 @@ func tool(_ name: String) throws -> String {
         "curl": "curl", "socat": "socat", "redis-server": "redis-server", "python3": "python3-h11",
         "mosquitto_pub": "mosquitto-clients", "mosquitto_sub": "mosquitto-clients",
     ]
-    let places = ["/usr/bin/", "/bin/", "/usr/local/bin/"].map { $0 + name }
     return try #require(
-        places.first { access($0, X_OK) == 0 },
-        "\(name) is not installed: apt-get install \(packages[name] ?? name)")
+        installed(name), "\(name) is not installed: apt-get install \(packages[name] ?? name)")
+}
+
+/// The path of an installed program.
+private func installed(_ name: String) -> String? {
+    ["/usr/bin/", "/bin/", "/usr/local/bin/", "/usr/sbin/"].map { $0 + name }.first { access($0, X_OK) == 0 }
+}
+
+extension Trait where Self == ConditionTrait {
+    /// Skips a test that needs a program which few machines have, and says what to install.
+    static func needs(_ name: String, from package: String) -> Self {
+        .enabled(if: installed(name) != nil, "\(name) is not installed: apt-get install \(package)")
+    }
 }
 
 /// Runs an installed program with this input, until it ends; gives what it wrote to standard output.

@@ -186,6 +186,7 @@ struct `Command lines` {
         ("shards", ["--keys", "0"], "--keys 0 is not between"),
         ("http-hello", ["--request-timeout", "-1"], "--request-timeout"),
         ("http-hello", ["--request-timeout=nan"], "--request-timeout"),
+        ("https-hello", ["--key", "x"], "Missing expected argument '--certificate <file>'"),
         ("time-signal", ["--interval", "0"], "--interval 0.0 is not between"),
         ("rooms", ["--loops", "0"], "--loops 0 is not between 1 and 64"),
         ("proxy", ["--to", "nowhere"], "The value 'nowhere' is invalid"),
