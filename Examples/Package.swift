@@ -21,6 +21,7 @@ let programs: KeyValuePairs<String, [Target.Dependency]> = [
     "proxy": [],
     "rooms": [],
     "shards": [],
+    "smtp-sink": ["ExampleTLS", .product(name: "CallbackTLS", package: "CallbackServer")],
     "socks5": [],
     "time-signal": [],
     "unix-echo": [],
