@@ -24,6 +24,7 @@ let programs: KeyValuePairs<String, [Target.Dependency]> = [
     "smtp-sink": ["ExampleTLS", .product(name: "CallbackTLS", package: "CallbackServer")],
     "socks5": [],
     "time-signal": [],
+    "tls-proxy": ["ExampleTLS", .product(name: "CallbackTLS", package: "CallbackServer")],
     "unix-echo": [],
 ]
 

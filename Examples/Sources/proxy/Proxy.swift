@@ -20,7 +20,7 @@ struct Proxy: ParsableCommand {
     @OptionGroup var options: ServerOptions
 
     @Option(help: ArgumentHelp("Where to forward to: a name or an address, and a port.", valueName: "host:port"))
-    var to: Target
+    var to: HostAndPort
 
     func run() throws {
         let loop = try EventLoop(engine: options.engine)
@@ -56,21 +56,5 @@ struct Proxy: ParsableCommand {
             printLine("\(error)")
             client.reset()
         }
-    }
-}
-
-/// A host and a port, as in `localhost:80` or `[::1]:80`.
-struct Target: ExpressibleByArgument {
-    let host: String
-    let port: Int
-
-    init?(argument: String) {
-        guard let colon = argument.lastIndex(of: ":"), let port = UInt16(argument[argument.index(after: colon)...])
-        else { return nil }
-        var host = argument[..<colon]
-        if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() }
-        guard !host.isEmpty, port > 0 else { return nil }
-        self.host = String(host)
-        self.port = Int(port)
     }
 }

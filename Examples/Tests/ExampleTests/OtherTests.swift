@@ -188,6 +188,7 @@ struct `Command lines` {
         ("http-hello", ["--request-timeout=nan"], "--request-timeout"),
         ("https-hello", ["--key", "x"], "Missing expected argument '--certificate <file>'"),
         ("smtp-sink", ["--certificate", "x"], "Missing expected argument '--key <file>'"),
+        ("tls-proxy", ["--certificate", "x", "--key", "x"], "Missing expected argument '--backend <host:port>'"),
         ("time-signal", ["--interval", "0"], "--interval 0.0 is not between"),
         ("rooms", ["--loops", "0"], "--loops 0 is not between 1 and 64"),
         ("proxy", ["--to", "nowhere"], "The value 'nowhere' is invalid"),
