@@ -1,4 +1,5 @@
 @_spi(Engine) public import CallbackModel
+internal import Glibc
 
 extension Connection {
     /// Speaks TLS from now on, as the server of an open connection: what STARTTLS of SMTP and the like asks for.
@@ -23,8 +24,9 @@ extension Connection {
     public func startTLS(
         _ client: TLS.Client, serverName: String, onSecured: @escaping (Connection) -> Void
     ) throws(IOError) {
-        guard insert(.client(client.settings, ServerName(serverName)), onSecured) else {
-            throw .invalid("startTLS", "\(String(escaping: serverName)) is no host's name")
+        let name = try ServerName(serverName)
+        guard insert(.client(client.settings, name), onSecured) else {
+            throw IOError(call: "startTLS", errno: ENOMEM)
         }
     }
 

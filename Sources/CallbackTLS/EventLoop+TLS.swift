@@ -42,8 +42,9 @@ extension EventLoop {
     public func connect(
         to address: SocketAddress, tls: TLS.Client, serverName: String? = nil, options: ConnectOptions = .init()
     ) throws(IOError) -> Connection {
+        let name = if let serverName { try ServerName(serverName) } else { ServerName(address) }
         let connection = try connect(to: address, options: options)
-        try connection.speak(tls, serverName.map { ServerName($0) } ?? ServerName(address))
+        try connection.speak(tls, name)
         return connection
     }
 
@@ -52,8 +53,9 @@ extension EventLoop {
     public func connect(
         host: String, port: Int, tls: TLS.Client, serverName: String? = nil, options: ConnectOptions = .init()
     ) throws(IOError) -> Connection {
+        let name = try ServerName(serverName ?? host)
         let connection = try connect(host: host, port: port, options: options)
-        try connection.speak(tls, ServerName(serverName ?? host))
+        try connection.speak(tls, name)
         return connection
     }
 }

@@ -15,6 +15,8 @@ import Testing
             (("strange", "strange"), nil, "unable to get local issuer certificate"),
             (("expired", "leaf"), nil, "certificate has expired"),
             (("rsa", "rsa"), nil, "self-signed certificate"),
+            // Its common name is no host's name.
+            (("common", "common"), "localhost", "hostname mismatch"),
         ]
         for (identity, name, says) in cases {
             let server = try TLS.Server(identities: [Certificates.identity(identity.0, key: identity.1)])
@@ -37,6 +39,17 @@ import Testing
             }
             #expect(stage.failures[0].serverName == name)
         }
+    }
+
+    /// X509_check_host(3) would take `.example.test` for any host below it.
+    @Test(arguments: Engine.allCases, ["", ".example.test", "a b", "a..b", "localhost\0.other.test", "1.2.3"])
+    func `a name that cannot be a host's is refused`(engine: Engine, name: String) throws {
+        let stage = try TLSStage(engine)
+        #expect(throws: IOError.self) {
+            try stage.loop.connect(to: stage.listener.localAddress, tls: Certificates.client(), serverName: name)
+        }
+        let plain = try stage.loop.connect(to: stage.listener.localAddress)
+        #expect(throws: IOError.self) { try plain.startTLS(Certificates.client(), serverName: name) { _ in } }
     }
 
     @Test(arguments: Engine.allCases)

@@ -29,6 +29,19 @@ import Testing
         try stage.run(until: { honest.isOpen })
     }
 
+    @Test(arguments: Engine.allCases)
+    func `that end in the middle of the handshake have closed`(engine: Engine) throws {
+        let stage = try TLSStage(engine, Certificates.server { $0.maximumVersion = .tls12 })
+        let wire = try Wire(stage.loop, to: stage.listener.localAddress)
+        // Its second flight is close_notify, in clear still.
+        wire.change = { [unowned wire] isFromClient, bytes in
+            isFromClient && wire.fromClient > bytes.count ? [0x15, 3, 3, 0, 2, 1, 0] : bytes
+        }
+        _ = try stage.connect(to: wire.listener.localAddress)
+        try stage.run(until: { stage.failures.count == 1 })
+        #expect(stage.failures[0].cause == .peerClosed)
+    }
+
     /// All connections of a loop share one way into OpenSSL. What one leaves there must not reach another.
     @Test(arguments: Engine.allCases)
     func `leave nothing behind for the next connection`(engine: Engine) throws {

@@ -34,6 +34,7 @@ sign middle root /CN=middle 'basicConstraints=critical,CA:TRUE' -days 30
 sign leaf middle /CN=localhost "$local_names" -days 30
 cat leaf.pem middle.pem > chain.pem
 sign other root /CN=other.test 'subjectAltName=DNS:other.test' -days 30
+sign common root /CN=localhost keyUsage=digitalSignature -days 30
 sign client root /CN=client 'extendedKeyUsage=clientAuth' -days 30
 sign strange stranger /CN=strange 'subjectAltName=DNS:localhost,IP:127.0.0.1' -days 30
 # It ended on the day it began, in the past.

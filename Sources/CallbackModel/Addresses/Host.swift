@@ -3,7 +3,7 @@ internal import Glibc
 /// What ``EventLoop/resolve(host:port:_:)`` accepts as a host. Stricter than getaddrinfo(3), which reads `127.1`,
 /// `0x7f000001` and `017700000001` as numbers (inet(3)) and has its own table for punycode: a program would check one
 /// host and connect to another.
-enum Host: Equatable {
+package enum Host: Equatable {
     /// Its address, with port 0, or why there is none: ENODEV for a zone that is no interface.
     case number(Result<SocketAddress, IOError>)
     /// A name for the resolver.
@@ -15,7 +15,7 @@ enum Host: Equatable {
     static let longestLabel = 63
 
     /// Throws EINVAL for a host that is neither.
-    init(_ host: String) throws(IOError) {
+    package init(_ host: String) throws(IOError) {
         if host.isEmpty { throw .invalid("getaddrinfo", "the host is empty") }
         if host.utf8.contains(0) { throw .host(host, "holds a NUL byte") }
         if host.utf8.contains(UInt8(ascii: ":")) {

@@ -14,6 +14,7 @@ extension Connection {
         layer.connection = self
         layer.onSecured = onSecured
         layer.driverQueue = queuedByteCount
+        layer.handedOverCount = acceptedByteCount
         needRare().layer = layer
         watch.insert(.layered)
         // A client that was adopted opens in the next turn.
@@ -227,6 +228,7 @@ extension Connection {
     func handOverSealed(_ bytes: Span<UInt8>, _ layer: ConnectionLayer) {
         guard !bytes.isEmpty, !isOver else { return }
         let queued = driver.send(bytes)
+        layer.handedOverCount &+= UInt64(truncatingIfNeeded: bytes.count)
         if queued >= 0 { layer.handedOver(bytes, queued: queued) }
         // Nothing waits, and nobody waits for anything.
         if queued == 0, queuedByteCount == 0, watch == .layered { return }
@@ -257,6 +259,14 @@ extension Connection {
         guard !isOver else { return }
         if wasEmpty, queuedByteCount > 0 { timeoutsChanged() }
         if isOwedSomething { putOffDelivery() }
+    }
+
+    /// Bytes as they were written that the peer has taken, when its kernel has acknowledged so many sealed ones: at
+    /// least that many, since each sealed byte is at most one of them.
+    func takenByteCount(_ acknowledged: UInt64, _ layer: ConnectionLayer) -> UInt64 {
+        let sent = layer.handedOverCount - UInt64(layer.driverQueue)
+        let written = bytesWritten
+        return written - min(written, sent - min(sent, acknowledged))
     }
 
     /// The driver has told, or was asked, that its queue holds `queued` bytes.

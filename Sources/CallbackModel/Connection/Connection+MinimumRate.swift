@@ -82,7 +82,7 @@ extension Connection {
     /// Bytes that the peer has taken, as far as the kernel tells.
     private var takenByteCount: UInt64 {
         switch driver.sendProgress {
-        case .acknowledged(let count, _): count
+        case .acknowledged(let count, _): layer.map { takenByteCount(count, $0) } ?? count
         // In a Unix socket the kernel counts its own memory too, so only what is queued here tells of the peer.
         case .untaken, nil: bytesWritten
         }

@@ -35,6 +35,8 @@
     @safe @exclusivity(unchecked) final var hasPendingEnd = false
     /// Bytes in the driver's queue.
     @safe @exclusivity(unchecked) final var driverQueue = 0
+    /// What the driver was ever given, also before there was a layer.
+    @safe @exclusivity(unchecked) final var handedOverCount: UInt64 = 0
     /// The end of the output was asked for, and was handed over.
     final var isFinishWanted = false
     final var isFinished = false

@@ -48,7 +48,7 @@ final class ClientSettings: Sendable {
     let options: TLS.Client.Options
     let keyLog: KeyLog?
     private let context: Context
-    private let verifies: Bool
+    let verifies: Bool
     private let sessions = SessionCache()
 
     init(
@@ -92,7 +92,7 @@ final class ClientSettings: Sendable {
         switch name {
         case .host(let host):
             guard unsafe callbackserver_SSL_set_host_name(ssl, host) == 1 else { return false }
-            unsafe X509_VERIFY_PARAM_set_hostflags(parameters, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS))
+            unsafe X509_VERIFY_PARAM_set_hostflags(parameters, hostFlags)
             return unsafe !verifies || X509_VERIFY_PARAM_set1_host(parameters, host, host.utf8.count) == 1
         case .address(let address):
             // A numeric address is no name for the server (RFC 6066, section 3).
@@ -105,6 +105,9 @@ final class ClientSettings: Sendable {
         unsafe sessions.keep(session, for: name.key)
     }
 }
+
+/// A certificate's common name is no host's name (RFC 9525, section 2), and `a*.example.org` none of its wildcards.
+let hostFlags = UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT)
 
 /// Whom a client wants to speak to.
 enum ServerName {
@@ -123,12 +126,11 @@ enum ServerName {
         }
     }
 
-    /// What a user gave: a name, perhaps with the dot of the root, or a numeric address.
-    init(_ host: String) {
-        if let address = (try? SocketAddress.ipv4(host, port: 0)) ?? (try? SocketAddress.ipv6(host, port: 0)) {
-            self = .address(address.bytes)
-        } else {
-            self = .host(host.hasSuffix(".") ? String(host.dropLast()) : host)
+    /// What a user gave: a name, perhaps with the dot of the root, or a numeric address. Throws EINVAL for any other.
+    init(_ host: String) throws(IOError) {
+        switch try Host(host) {
+        case .number(let answer): self = .address(try answer.get().bytes)
+        case .name(let name): self = .host(name.hasSuffix(".") ? String(name.dropLast()) : name)
         }
     }
 

@@ -100,6 +100,8 @@ extension TLS.Server {
         case requested(TLS.Trust)
         /// Clients without a trusted one are refused.
         case required(TLS.Trust)
+
+        var areRequired: Bool { if case .required = self { true } else { false } }
     }
 }
 
@@ -169,8 +171,7 @@ final class ServerSettings: Sendable {
         guard let name = unsafe SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name) else { return SSL_TLSEXT_ERR_NOACK }
         for (index, context) in contexts.enumerated() {
             let certificate = unsafe SSL_CTX_get0_certificate(context.pointer)
-            let flags = UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS)
-            guard unsafe X509_check_host(certificate, name, 0, flags, nil) == 1 else { continue }
+            guard unsafe X509_check_host(certificate, name, 0, hostFlags, nil) == 1 else { continue }
             if index > 0 { _ = unsafe SSL_set_SSL_CTX(ssl, context.pointer) }
             return SSL_TLSEXT_ERR_OK
         }

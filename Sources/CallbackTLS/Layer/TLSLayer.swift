@@ -122,9 +122,22 @@ internal import COpenSSL
     private func shakeHands() -> Step {
         ErrorQueue.clear()
         let result = unsafe SSL_do_handshake(ssl)
-        if result == 1 { return .done }
-        let error = unsafe SSL_get_error(ssl, result)
-        return error == SSL_ERROR_WANT_READ ? .waits : .failed(unsafe .last(of: ssl))
+        if result == 1 { return isPeerCertified ? .done : .failed(.certificate("the peer has shown none")) }
+        switch unsafe SSL_get_error(ssl, result) {
+        case SSL_ERROR_WANT_READ: return .waits
+        case SSL_ERROR_ZERO_RETURN: return .failed(.peerClosed)
+        default: return .failed(unsafe .last(of: ssl))
+        }
+    }
+
+    /// Whether the peer has shown a certificate, if it has to. OpenSSL verifies one only if there is one, and a
+    /// configuration of the system may allow ciphers without (SSL_get_verify_result(3), BUGS).
+    private var isPeerCertified: Bool {
+        switch side {
+        case .client(let settings, _) where !settings.verifies: true
+        case .server(let settings, _) where !settings.options.clientCertificates.areRequired: true
+        case .client, .server: unsafe SSL_get0_peer_certificate(ssl) != nil
+        }
     }
 
     /// OpenSSL does not tell of a new ticket with which a resumed session of TLS 1.2 goes on.
