@@ -60,6 +60,8 @@ internal import CallbackModel
     @inline(__always)
     func read<Result>(_ bytes: Span<UInt8>, _ body: () -> Result) -> (result: Result, rest: Int) {
         unsafe bytes.withUnsafeBytes { bytes in
+            // Or an end in the middle of a handshake would pass for a wish to read (SSL_get_error(3)).
+            unsafe callbackserver_BIO_clear_retry(bio)
             unsafe state.pointee.input = bytes.baseAddress
             unsafe state.pointee.inputCount = bytes.count
             let result = body()
