@@ -3,7 +3,7 @@
 
 // 1.44.2 is the version of Debian 12. No older one was ever tested (Vendor-notes/libuv.md).
 #if UV_VERSION_HEX < 0x012c02
-#error "CallbackServer needs libuv 1.44.2 or newer: see Vendor-notes/install-libuv.sh"
+#error "CallbackServer needs libuv 1.44.2 or newer: see Vendor-notes/install.sh"
 #endif
 
 /// uv_loop_configure(3) is variadic, which Swift cannot call.
