@@ -143,7 +143,8 @@ let package = Package(
             swiftSettings: testing),
         .testTarget(name: "MisuseTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),
         .testTarget(
-            name: "DocumentationTests", dependencies: ["CallbackAsync", "CallbackServer", "ParityKit", "TestSupport"],
+            name: "DocumentationTests",
+            dependencies: ["CallbackAsync", "CallbackServer", "CallbackTLS", "ParityKit", "TestSupport"],
             swiftSettings: testing),
         .testTarget(name: "TidyTests", dependencies: ["TestSupport"], swiftSettings: testing),
     ]

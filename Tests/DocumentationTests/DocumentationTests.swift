@@ -15,10 +15,11 @@ struct `The documentation` {
         let status = try child.waitForExit(timeLimit: .seconds(600))
         #expect(status == .exited(0), "\(child.standardOutputText)\(child.standardErrorText)")
 
-        // What CallbackAsync adds to the types of the model is in a file of its own.
+        // What CallbackAsync and CallbackTLS add to the types of the model is in files of their own.
         let graphs = [
             ("CallbackServer", "CallbackServer", 100), ("ParityKit", "ParityKit", 100),
             ("CallbackAsync", "CallbackAsync", 10), ("CallbackAsync", "CallbackAsync@CallbackModel", 8),
+            ("CallbackTLS", "CallbackTLS", 60), ("CallbackTLS", "CallbackTLS@CallbackModel", 12),
         ]
         for (module, name, least) in graphs {
             let file = URL(filePath: directory.path(of: "symbols/\(module)/\(name).symbols.json"))
@@ -70,6 +71,7 @@ private func part(_ number: Int, _ signature: String, _ body: String) -> String 
     """
     import CallbackAsync
     import CallbackServer
+    import CallbackTLS
     enum Part\(number) {
     static func \(signature) {
     \(body)

@@ -24,7 +24,8 @@ public struct Compiler {
             "-module-cache-path", try ChildProcess.pathOfModuleCache(),
             "-swift-version", "6", "-strict-memory-safety", "-warnings-as-errors", "-diagnostic-style", "llvm",
             "-package-description-version", "6.2",
-            "-I", modules, "-I", projectFolder + "Sources/CLibuv", "-I", manifests, "-Xcc", "-fmodule-map-file=\(map)",
+            "-I", modules, "-I", projectFolder + "Sources/CLibuv", "-I", projectFolder + "Sources/COpenSSL",
+            "-I", manifests, "-Xcc", "-fmodule-map-file=\(map)",
         ]
     }
 

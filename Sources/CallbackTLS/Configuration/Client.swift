@@ -6,7 +6,8 @@ extension TLS {
     /// How a client speaks TLS: whom it trusts, who it is. It may be used for many connections, on many loops.
     ///
     /// The server's certificate has to lead to a trusted one and to be valid for the host or address that was asked
-    /// for (RFC 9525). No environment variable changes that.
+    /// for (RFC 9525). No environment variable switches that off; with ``TLS/Trust/system`` the environment may say
+    /// where the trusted ones are.
     public final class Client: Sendable {
         let settings: ClientSettings
 

@@ -62,7 +62,7 @@ extension TLS.Server {
         public var clientCertificates = ClientCertificates.none
         /// Whether a client that names an unknown host is refused. One that names no host is not.
         public var requiresKnownServerName = false
-        /// How long a handshake may take: it is ``Connection/Timeouts/connect`` of accepted connections.
+        /// How long a handshake may take: it is `Connection.Timeouts.connect` of accepted connections.
         public var handshakeTimeout: Duration = .seconds(10)
         /// At most this many handshakes at once for each listener of a loop, from 1. Beyond it, the oldest one is
         /// reset, so that clients that do not go on keep out nobody who does.
