@@ -41,7 +41,9 @@ extension Scenario {
                     let others = (0..<6).filter { $0 != number }.map { Script.Action.other($0, [.close]) }
                     return Script(.nothing, [.init(trigger: .received(1), actions: others + [.close])])
                 }),
-            peers: (0..<6).map { _ in Peer(.waitFor(5, .opened), .wait(.opened), .send("x"), .readToEnd) },
+            peers: (0..<6).map { _ in
+                Peer(steps: (0..<6).map { .waitFor($0, .opened) } + [.send("x"), .readToEnd])
+            },
             expected: (0..<6).map { _ in Expectation(received: .undetermined, closing: .localClose, nil) }),
         Scenario(
             "poll_multiple_handles", source: "open(2): the lowest number that is free is handed out again",
