@@ -65,6 +65,10 @@ let package = Package(
         .target(
             name: "AsyncParity", dependencies: ["ParityKit", "CallbackAsync", "CallbackModel"],
             path: "Sources/Verification/AsyncParity", swiftSettings: strict),
+        // Nor OpenSSL.
+        .target(
+            name: "TLSParity", dependencies: ["ParityKit", "CallbackTLS", "CallbackModel", "COpenSSL"],
+            path: "Sources/Verification/TLSParity", swiftSettings: strict),
         .target(name: "CFaults", path: "Sources/Verification/CFaults"),
         .target(
             name: "FaultKit", dependencies: ["ParityKit", "CallbackModel"], path: "Sources/Verification/FaultKit",
@@ -79,7 +83,7 @@ let package = Package(
         .executableTarget(
             name: "parity",
             dependencies: [
-                "CallbackServer", "ParityKit", "AsyncParity", "FaultKit", "RandomCalls",
+                "CallbackServer", "ParityKit", "AsyncParity", "FaultKit", "RandomCalls", "TLSParity", "CallbackTLS",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Sources/Verification/parity", swiftSettings: strict),
@@ -136,9 +140,8 @@ let package = Package(
         .testTarget(
             name: "ParityKitTests",
             dependencies: [
-                "ParityKit", "AsyncParity", "FaultKit", "RandomCalls", "CallbackServer", "CallbackModel", "parity",
-                "Breakable",
-                "TestSupport",
+                "ParityKit", "AsyncParity", "FaultKit", "RandomCalls", "TLSParity", "CallbackServer", "CallbackModel",
+                "CallbackTLS", "parity", "Breakable", "TestSupport",
             ],
             swiftSettings: testing),
         .testTarget(name: "MisuseTests", dependencies: ["CallbackServer", "TestSupport"], swiftSettings: testing),

@@ -55,6 +55,16 @@ struct `The parity command` {
         #expect(try child.waitForExit() == .exited(0))
     }
 
+    @Test(arguments: ["tls", "tls12"])
+    func `plays over TLS, and says what cannot be played so`(flag: String) throws {
+        let child = try start("--\(flag)", "--scenario", "tcp_ping_pong", "--scenario", "timer", "--engine", "epoll")
+        #expect(try child.readLine().split(separator: " ") == ["scenario", "epoll", Substring(flag)])
+        let rows = [try child.readLine(), try child.readLine()]
+        #expect(rows.contains { $0.hasPrefix("tcp_ping_pong ") && $0.hasSuffix(" ms") || $0.contains(" ms ") })
+        #expect(rows.contains { $0.hasPrefix("timer ") && $0.contains("left out: it has no peer") })
+        #expect(try child.waitForExit() == .exited(0))
+    }
+
     @Test func `prints JSON when asked`() throws {
         let child = try start("--json", "--scenario", "tcp_ping_pong", "--engine", "poll")
         let line = try child.readLine()
@@ -95,6 +105,7 @@ struct `The parity command` {
         ["--hosts", "--random", "3"], ["--hosts", "--json"], ["--scenario", "no_such"], ["--engine", "kqueue"],
         ["--random", "0"], ["--random", "many"], ["--seed", "-1"], ["--no-such-option"],
         ["--form", "none"], ["--form", "tasks", "--hosts"], ["--form", "evenly", "--calls", "3"],
+        ["--tls", "--hosts"], ["--tls", "--form", "tasks"], ["--tls", "--tls12"],
     ])
     func `ends with 64 for bad arguments`(arguments: [String]) throws {
         let child = try ChildProcess(try ChildProcess.pathOfBuiltProduct("parity"), arguments)

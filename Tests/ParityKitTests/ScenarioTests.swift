@@ -1,6 +1,8 @@
 import AsyncParity
 import CallbackServer
+import CallbackTLS
 import ParityKit
+import TLSParity
 import Testing
 
 extension Participant {
@@ -71,11 +73,31 @@ struct `Every scenario on every engine` {
         #expect(fitting(.byKernel) >= 50)
     }
 
+    @Test(arguments: TLS.Version.allCases, Scenario.all.map(\.name).filter { !signalling.contains($0) })
+    func `comes to the same over TLS`(version: TLS.Version, name: String) throws {
+        let scenario = try #require(Scenario.all.first { $0.name == name })
+        let form = try Form.tls(version)
+        guard form.obstacle(to: scenario) == nil else { return }
+        let report = Parity.run(scenario.overTLS, on: Participant.engines.map { $0.playing(form) })
+        #expect(report.isEqual, "\(report.divergences) \(scenario.differenceOverTLS ?? scenario.source)")
+    }
+
+    @Test func `fits TLS, where a peer is met, and differs by name`() throws {
+        let form = try Form.tls()
+        #expect(Scenario.all.count { form.obstacle(to: $0) == nil } >= 106)
+        #expect(Scenario.all.count { !$0.peers.isEmpty && form.obstacle(to: $0) != nil } <= 2)
+        #expect(Scenario.all.count { $0.differenceOverTLS != nil } <= 6)
+    }
+
     /// One at a time: libuv and the reference engines take a signal's handler from each other.
     @Test func `signals come to what is expected`() throws {
+        let form = try Form.tls()
         for scenario in Scenario.all where Self.signalling.contains(scenario.name) {
             let report = Parity.run(scenario, on: Participant.engines)
             #expect(report.isEqual, "\(report.divergences) \(scenario.source)")
+            guard form.obstacle(to: scenario) == nil else { continue }
+            let secured = Parity.run(scenario.overTLS, on: Participant.engines.map { $0.playing(form) })
+            #expect(secured.isEqual, "\(secured.divergences) \(scenario.source)")
         }
     }
 }

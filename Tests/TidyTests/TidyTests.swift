@@ -79,7 +79,7 @@ import Testing
             "FaultKit": 19,
             "LibuvEngine": 219,
             "LinuxSockets": 31,
-            "ParityKit": 48, "RandomCalls": 9, "ReadinessEngine": 67, "echo": 2, "parity": 29,
+            "ParityKit": 50, "RandomCalls": 9, "ReadinessEngine": 67, "TLSParity": 69, "echo": 2, "parity": 29,
         ]
         var counts: [String: Int] = [:]
         for file in try swiftFiles("Sources") {
@@ -113,7 +113,11 @@ import Testing
             "CallbackAsync": ["CallbackModel"],
             "CallbackTLS": ["CallbackModel", "COpenSSL"],
             "echo": ["CallbackServer", "ArgumentParser"],
-            "parity": ["AsyncParity", "CallbackServer", "ParityKit", "FaultKit", "RandomCalls", "ArgumentParser"],
+            "parity": [
+                "AsyncParity", "CallbackServer", "CallbackTLS", "ParityKit", "FaultKit", "RandomCalls", "TLSParity",
+                "ArgumentParser",
+            ],
+            "TLSParity": ["CallbackModel", "CallbackTLS", "COpenSSL", "ParityKit"],
             "RandomCalls": ["CallbackModel", "ParityKit"],
             "AsyncParity": ["CallbackAsync", "CallbackModel", "ParityKit"],
             "Breakable": ["CallbackModel", "CLinux", "FaultKit", "ParityKit"],

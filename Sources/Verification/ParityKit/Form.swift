@@ -5,6 +5,8 @@ public struct Form: Sendable {
     /// Its name in tables and reports.
     public let name: String
     let kind: Kind
+    /// What lies between the scenario and its sockets.
+    let transport: Transport
     private let obstacle: @Sendable (Scenario) -> String?
 
     enum Kind: Sendable {
@@ -13,9 +15,13 @@ public struct Form: Sendable {
         case group(EventLoop.Group.Distribution)
     }
 
-    private init(_ name: String, _ kind: Kind, obstacle: @escaping @Sendable (Scenario) -> String? = { _ in nil }) {
+    private init(
+        _ name: String, _ kind: Kind, over transport: Transport = .plain,
+        obstacle: @escaping @Sendable (Scenario) -> String? = { _ in nil }
+    ) {
         self.name = name
         self.kind = kind
+        self.transport = transport
         self.obstacle = obstacle
     }
 
@@ -26,6 +32,13 @@ public struct Form: Sendable {
         begin: @escaping @Sendable (Stage) throws(IOError) -> Void
     ) {
         self.init(name, .loop(beginsTasks: false, begin: begin), obstacle: obstacle)
+    }
+
+    /// One loop and callbacks, over `transport`. `obstacle` returns why a scenario cannot be played so.
+    package init(
+        _ name: String, over transport: Transport, obstacle: @escaping @Sendable (Scenario) -> String?
+    ) {
+        self.init(name, .loop(beginsTasks: false, begin: Self.begin), over: transport, obstacle: obstacle)
     }
 
     private static let begin: @Sendable (Stage) throws(IOError) -> Void = { stage throws(IOError) in

@@ -39,7 +39,8 @@ struct LoopRun: Sendable {
         var verdict = Verdict()
         var record: Stage.Record?
         do throws(IOError) {
-            let stage = Stage(scenario, try makeLoop(), board, beginsTasks: beginsTasks)
+            let stage = Stage(
+                scenario, try makeLoop(), board, over: participant.form.transport, beginsTasks: beginsTasks)
             defer {
                 record = stage.tearDown()
                 StageOfThread.set(nil)
@@ -93,12 +94,15 @@ struct LoopRun: Sendable {
     /// Lets a peer begin; `ended` is called on its thread when it is through.
     func startPeer(_ number: Int, _ place: PeerPlayer.Place, ended: @escaping @Sendable () -> Void) {
         let (peer, board, deadline) = (scenario.peers[number], board, deadline)
+        let transport = participant.form.transport
         var reference: [UInt8]?
         if scenario.expected.indices.contains(number), case .prefix(let all) = scenario.expected[number].peerReceived {
             reference = all.bytes
         }
         let thread = startThread { [reference] in
-            let outcome = PeerPlayer(peer, number, place, board, expecting: reference, until: deadline).play()
+            let player = PeerPlayer(
+                peer, number, place, over: transport, board, expecting: reference, until: deadline)
+            let outcome = player.play()
             board.finish(number, outcome)
             ended()
         }

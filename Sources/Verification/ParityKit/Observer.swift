@@ -101,6 +101,11 @@ package final class ConnectionObserver {
 
     package func opened(_ connection: Connection) {
         seen.isOpened = true
+        met(connection)
+    }
+
+    /// It is there, and may open later.
+    func met(_ connection: Connection) {
         socket = identity(of: connection.descriptor)
     }
 

@@ -7,6 +7,7 @@ final class PeerPlayer {
     private let number: Int
     private let board: Board
     private let place: Place
+    private let transport: Transport
     private let deadline: ContinuousClock.Instant
     private var socket: PeerSocket?
     private var outcome: PeerOutcome
@@ -23,12 +24,13 @@ final class PeerPlayer {
     }
 
     init(
-        _ peer: Peer, _ number: Int, _ place: Place, _ board: Board, expecting reference: [UInt8]?,
-        until deadline: ContinuousClock.Instant
+        _ peer: Peer, _ number: Int, _ place: Place, over transport: Transport, _ board: Board,
+        expecting reference: [UInt8]?, until deadline: ContinuousClock.Instant
     ) {
         self.peer = peer
         self.number = number
         self.place = place
+        self.transport = transport
         self.board = board
         self.deadline = deadline
         outcome = PeerOutcome(digest: StreamDigest(prefixOf: reference))
@@ -49,6 +51,8 @@ final class PeerPlayer {
                 outcome.ending = .refused
             } else if error.isReset {
                 outcome.ending = .reset
+            } else if error.isTruncation {
+                outcome.ending = .truncated
             } else {
                 outcome.failure = "peer \(number), \(current): \(error.description)"
             }
@@ -65,8 +69,7 @@ final class PeerPlayer {
             let listener = PeerSocket(adopting: listening, until: deadline)
             // Taken by the connection that it accepts.
             listener.setBuffers(receive: peer.receiveBuffer, send: peer.sendBuffer)
-            socket = try listener.accept()
-            board.update(number) { $0.isConnected = true }
+            try begin(try listener.accept(), isAccepted: true)
         }
     }
 
@@ -76,8 +79,14 @@ final class PeerPlayer {
         socket.setBuffers(receive: peer.receiveBuffer, send: peer.sendBuffer)
         board.register(try socket.takeName(address, number: number), as: number)
         try socket.connect(to: address)
+        try begin(socket, isAccepted: false)
+    }
+
+    /// The other side may wait for its accept still; a layer waits for the other side.
+    private func begin(_ socket: PeerSocket, isAccepted: Bool) throws(PeerFailure) {
         self.socket = socket
         board.update(number) { $0.isConnected = true }
+        if let layer = try transport.layer(socket, isAccepted) { try socket.speak(layer) }
     }
 
     private func play(_ step: Peer.Step) throws(PeerFailure) {
@@ -99,7 +108,7 @@ final class PeerPlayer {
             }
         case .sendUrgent(let byte):
             var byte = byte
-            _ = try unsafe withUnsafeBytes(of: &byte) { unsafe socket.send($0, flags: Int32(MSG_OOB)) }.get()
+            _ = try unsafe withUnsafeBytes(of: &byte) { unsafe socket.sendPlain($0, flags: Int32(MSG_OOB)) }.get()
         case .exchange(let payload, let count): try exchange(payload.bytes, receiving: count, socket)
         case .read(let count): try exchange([], receiving: count, socket)
         case .readToEnd: try readToEnd(socket)

@@ -8,6 +8,11 @@ package struct PeerFailure: Error {
     /// The errno; 0 for a time limit.
     package let errno: Int32
 
+    /// FIN came without the end of the layer above it.
+    package static let truncation = PeerFailure(call: "recv", errno: EBADMSG)
+
+    var isTruncation: Bool { errno == EBADMSG }
+
     /// ENOTCONN is what shutdown(2) says once a reset has been told.
     var isReset: Bool { errno == ECONNRESET || errno == EPIPE || errno == ENOTCONN }
 
@@ -25,6 +30,8 @@ package struct PeerFailure: Error {
 package final class PeerSocket {
     package let descriptor: Int32
     private var isOpen = true
+    /// What it speaks, if not plain bytes.
+    private var layer: (any PeerLayer)?
     package var deadline: ContinuousClock.Instant
 
     package init(adopting descriptor: Int32, until deadline: ContinuousClock.Instant) {
@@ -141,10 +148,21 @@ package final class PeerSocket {
 
     // MARK: Bytes
 
+    /// From now on it speaks `layer`, which begins.
+    package func speak(_ layer: any PeerLayer) throws(PeerFailure) {
+        self.layer = layer
+        try layer.begin()
+    }
+
     /// Sends what the kernel takes; nothing if it takes none now.
     ///
     /// A result, since the functions that lend an array's bytes know no typed errors.
-    package func send(_ bytes: UnsafeRawBufferPointer, flags: Int32 = 0) -> Result<Int?, PeerFailure> {
+    package func send(_ bytes: UnsafeRawBufferPointer) -> Result<Int?, PeerFailure> {
+        unsafe layer?.send(bytes) ?? sendPlain(bytes)
+    }
+
+    /// The same past the layer.
+    package func sendPlain(_ bytes: UnsafeRawBufferPointer, flags: Int32 = 0) -> Result<Int?, PeerFailure> {
         while true {
             let count = unsafe Glibc.send(
                 descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT) | flags)
@@ -159,6 +177,11 @@ package final class PeerSocket {
 
     /// Receives what is there, at most so much; nothing if it is nothing now, 0 at the end.
     package func receive(_ bytes: UnsafeMutableRawBufferPointer) -> Result<Int?, PeerFailure> {
+        unsafe layer?.receive(bytes) ?? receivePlain(bytes)
+    }
+
+    /// The same past the layer.
+    package func receivePlain(_ bytes: UnsafeMutableRawBufferPointer) -> Result<Int?, PeerFailure> {
         while true {
             let count = unsafe recv(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_DONTWAIT))
             if count >= 0 { return .success(count) }
@@ -171,16 +194,19 @@ package final class PeerSocket {
     }
 
     package func wait(_ events: Int32, _ call: String) throws(PeerFailure) {
+        if events & POLLIN != 0, layer?.hasInput == true { return }
         guard awaitReadiness(of: descriptor, events, until: deadline) else { throw PeerFailure(call: call, errno: 0) }
     }
 
     // MARK: Ending
 
     package func shutDown(_ how: Int) throws(PeerFailure) {
+        if how == SHUT_WR { try layer?.end(mayWait: true) }
         guard shutdown(descriptor, Int32(how)) == 0 else { throw PeerFailure(call: "shutdown", errno: errno) }
     }
 
     package func reset() {
+        layer = nil
         set(SOL_SOCKET, SO_LINGER, linger(l_onoff: 1, l_linger: 0))
         close()
     }
@@ -197,6 +223,9 @@ package final class PeerSocket {
     }
 
     package func close() {
+        // Who has gone already need not be told.
+        try? layer?.end(mayWait: false)
+        layer = nil
         // Not tried again: Linux has closed it also when it says EINTR (close(2)).
         if isOpen { _ = Glibc.close(descriptor) }
         isOpen = false

@@ -29,14 +29,16 @@ public final class Stage {
     private var shed = 0
     private var open = 0
 
+    private let transport: Transport
     private let beginsTasks: Bool
     /// On a loop of a group: what is called in the place of a look whether the run is over.
     private let ring: (@Sendable () -> Void)?
 
     init(
-        _ scenario: Scenario, _ loop: EventLoop, _ board: Board, beginsTasks: Bool = false,
-        ring: (@Sendable () -> Void)? = nil
+        _ scenario: Scenario, _ loop: EventLoop, _ board: Board, over transport: Transport = .plain,
+        beginsTasks: Bool = false, ring: (@Sendable () -> Void)? = nil
     ) {
+        self.transport = transport
         self.beginsTasks = beginsTasks
         self.ring = ring
         self.scenario = scenario
@@ -59,7 +61,7 @@ public final class Stage {
     /// Listens as the scenario says; the connections of its peers are observed.
     public func listen(_ onConnection: @escaping (Connection) -> Void) throws(IOError) {
         let address = try scenario.endpoint.freshAddress()
-        let listener = try loop.listen(on: address, options: scenario.options) { [unowned self] connection in
+        let listener = try transport.listen(loop, address, scenario.options) { [unowned self] connection in
             self.accept(connection, onConnection)
         }
         watch(listener)
@@ -79,7 +81,7 @@ public final class Stage {
         to number: Int, options: EventLoop.ConnectOptions = .init(), _ prepare: (Connection) -> Void
     ) throws(IOError) {
         let address = try peerAddress(number)
-        let connection = try loop.connect(to: address, options: options)
+        let connection = try transport.connect(loop, address, options)
         observe(connection, as: number, prepare)
     }
 
@@ -207,7 +209,7 @@ public final class Stage {
             return nil
         }
         let observer = makeObserver(number)
-        observer.opened(connection)
+        if transport.opensAccepted { observer.met(connection) } else { observer.opened(connection) }
         return observer
     }
 

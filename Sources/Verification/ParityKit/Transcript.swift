@@ -22,6 +22,8 @@ public struct Transcript: Hashable, Sendable {
     public enum Ending: String, Hashable, Sendable {
         /// FIN, after all bytes.
         case end
+        /// FIN, without the end that the layer above it has of its own, such as TLS's close_notify.
+        case truncated
         /// RST, or a failed send.
         case reset
         /// It did not look, or left before.

@@ -1,8 +1,10 @@
 public import ArgumentParser
 import AsyncParity
 public import CallbackServer
+import CallbackTLS
 import FaultKit
 import ParityKit
+import TLSParity
 
 /// Every scenario, or random ones, on every engine: a table, the first divergence in full, an exit status.
 #if !FUZZING
@@ -22,6 +24,9 @@ struct ParityCommand: ParsableCommand {
 
     @Option(help: "How the side under test plays: \(PlayedForm.allCases.compactMap(\.help).joined(separator: ", ")).")
     var form = PlayedForm.callbacks
+
+    @Flag(help: "Play over TLS 1.3, or over 1.2. With --list: what TLS changes in which scenario, and why.")
+    var tls: PlayedTLS?
 
     @Flag(help: "List the scenarios and where their expectations are from.")
     var list = false
@@ -86,6 +91,9 @@ struct ParityCommand: ParsableCommand {
         if form != .callbacks, faults != nil || calls != nil || callsFile != nil || hosts {
             throw ValidationError("--form goes with scenarios and with --random")
         }
+        if tls != nil, form != .callbacks || faults != nil || calls != nil || callsFile != nil || hosts {
+            throw ValidationError("--tls goes with scenarios and with --random")
+        }
         if faults != nil, json { throw ValidationError("--faults prints no JSON") }
     }
 
@@ -94,10 +102,7 @@ struct ParityCommand: ParsableCommand {
         var seen: Set<Engine> = []
         let engines = (engine.isEmpty ? Engine.allCases : engine).filter { seen.insert($0).inserted }
         if let faults { return try run(faults, engines) }
-        // Beside callbacks on one loop, so that what an expectation leaves open is compared too.
-        let participants =
-            (form == .callbacks ? [] : engines.prefix(1).map { Participant(engine: $0).playing(.callbacks) })
-            + engines.map { form == .callbacks ? Participant(engine: $0) : Participant(engine: $0).playing(form.form) }
+        let participants = try participants(engines)
         let isWell =
             if let calls {
                 CallsRun(participants: participants).run(count: calls, seed: seed)
@@ -113,8 +118,20 @@ struct ParityCommand: ParsableCommand {
         if !isWell { throw ExitCode(1) }
     }
 
+    private func participants(_ engines: [Engine]) throws -> [Participant] {
+        if let tls {
+            let form = try Form.tls(tls == .tls ? .tls13 : .tls12)
+            return engines.map { Participant(engine: $0).playing(form) }
+        }
+        if form == .callbacks { return engines.map { Participant(engine: $0) } }
+        // Beside callbacks on one loop, so that what an expectation leaves open is compared too.
+        return engines.prefix(1).map { Participant(engine: $0).playing(.callbacks) }
+            + engines.map { Participant(engine: $0).playing(form.form) }
+    }
+
     private var selected: [Scenario] {
-        scenario.isEmpty ? Scenario.all : Scenario.all.filter { scenario.contains($0.name) }
+        let chosen = scenario.isEmpty ? Scenario.all : Scenario.all.filter { scenario.contains($0.name) }
+        return tls == nil ? chosen : chosen.map(\.overTLS)
     }
 
     /// This process hands on to one for each engine, which has the fault library before libc and comes here again.
@@ -144,6 +161,9 @@ struct ParityCommand: ParsableCommand {
         for scenario in Scenario.all {
             let clauses = scenario.clauses.map { "\($0)" }.joined(separator: ", ")
             Terminal.printLine("\(scenario.name)  [\(clauses)]  \(scenario.source)")
+            if tls != nil, let difference = scenario.differenceOverTLS {
+                Terminal.printLine("  differs over TLS: \(difference)")
+            }
         }
     }
 }
@@ -172,6 +192,11 @@ enum PlayedForm: String, CaseIterable, ExpressibleByArgument {
         case .async: "async (for try await)"
         }
     }
+}
+
+/// `--tls` and `--tls12`.
+enum PlayedTLS: String, EnumerableFlag {
+    case tls, tls12
 }
 
 extension Engine: ExpressibleByArgument {}
