@@ -106,10 +106,10 @@ private final class RecordLayer: ConnectionLayer {
 
     init(_ bug: LayerBug?) { self.bug = bug }
 
-    override func begin() { handOver(Record.hello.span) }
+    override func begin() { if let connection { handOver(Record.hello.span, connection) } }
 
-    override func received(_ bytes: Span<UInt8>) {
-        guard isHandshaken else { return greet(bytes) }
+    override func received(_ bytes: Span<UInt8>, _ connection: Connection) {
+        guard isHandshaken else { return greet(bytes, connection) }
         guard mayDeliver else { return keep(bytes) }
         input.append(copying: bytes)
         var content: [UInt8] = []
@@ -120,48 +120,47 @@ private final class RecordLayer: ConnectionLayer {
             if parts == 2, bug == .losesTheSecondPart { continue }
             content += bug == .deliversTwice ? part + part : part
         }
-        if !content.isEmpty { deliver(content.span) }
+        if !content.isEmpty { deliver(content.span, connection) }
         if hasEnded { ended() }
     }
 
-    private func greet(_ bytes: Span<UInt8>) {
+    private func greet(_ bytes: Span<UInt8>, _ connection: Connection) {
         input.append(copying: bytes)
         guard Record.open(&input) != nil else { return }
         isHandshaken = true
         let rest = input
         input = []
         opened()
-        received(rest.span)
+        received(rest.span, connection)
     }
 
     override func reachedEnd() {
         if !hasEnded { truncated() }
     }
 
-    override func seal(_ bytes: Span<UInt8>) {
+    override func seal(_ bytes: Span<UInt8>, _ connection: Connection) {
         var rest = bytes
-        while !rest.isEmpty, connection != nil {
-            guard phase == .open else {
-                connection?.dropFromLayer(rest.count)
-                return
-            }
+        while !rest.isEmpty {
+            guard phase == .open else { return connection.dropFromLayer(rest.count) }
             let count = min(rest.count, Record.longest)
             let record = Record.sealed([UInt8](copying: rest.extracting(first: count)))
             rest = rest.extracting(droppingFirst: count)
             clear += count
-            send(record)
+            send(record, connection)
         }
     }
 
     override func sealEnd() {
-        if bug != .forgetsItsEnd { send(Record.sealed([])) }
+        if bug != .forgetsItsEnd, let connection { send(Record.sealed([]), connection) }
     }
 
-    private func send(_ record: [UInt8]) {
+    private func send(_ record: [UInt8], _ connection: Connection) {
         sealed += record.count
         ends.append((sealed, clear))
-        handOver(record.span)
+        handOver(record.span, connection)
     }
+
+    override func handedOver(_ bytes: Span<UInt8>, queued: Int) { driverQueueChanged(to: queued) }
 
     override var sealedByteCount: Int { bug == .tellsTooEarly ? 0 : clear - sentClear }
 
