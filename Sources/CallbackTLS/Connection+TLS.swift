@@ -16,6 +16,7 @@ extension Connection {
     ///
     /// - Precondition: the connection does not speak TLS.
     public func startTLS(_ server: TLS.Server, onSecured: @escaping (Connection) -> Void) {
+        assertThread("Connection.startTLS")
         insert(.server(server.settings, nil), onSecured)
     }
 
@@ -24,6 +25,7 @@ extension Connection {
     public func startTLS(
         _ client: TLS.Client, serverName: String, onSecured: @escaping (Connection) -> Void
     ) throws(IOError) {
+        assertThread("Connection.startTLS")
         let name = try ServerName(serverName)
         guard insert(.client(client.settings, name), onSecured) else {
             throw IOError(call: "startTLS", errno: ENOMEM)
@@ -35,6 +37,7 @@ extension Connection {
     public func startTLS(
         _ server: TLS.Server, unread: Span<UInt8>, onSecured: @escaping (Connection) -> Void
     ) {
+        assertThread("Connection.startTLS")
         guard insert(.server(server.settings, nil), onSecured) else { return }
         layer?.keep(unread)
     }

@@ -48,6 +48,37 @@ import Testing
         #expect(clients.map(\.reason) == Array(repeating: .localClose, count: 20))
     }
 
+    /// It has read nothing since the handshake, so the server's tickets still wait to be read.
+    @Test(arguments: Engine.allCases)
+    func `a client that has paused since it opened closes without a reset`(engine: Engine) throws {
+        let stage = try TLSStage(engine)
+        let client = try stage.connect()
+        client.onOpen = { connection in
+            connection.pause()
+            connection.write("request")
+            connection.schedule(after: .milliseconds(30)) { connection, _ in connection.close() }
+        }
+        try stage.run(until: { client.isClosed && stage.served.first?.isClosed == true })
+        #expect(client.reason == .localClose)
+        #expect(stage.served[0].text == "request" && stage.served[0].reason == .peerClosed)
+    }
+
+    /// The layer and what counts handshakes hold each other: the address sanitizer sees it if that stays.
+    @Test(arguments: Engine.allCases)
+    func `a loop that is let go in the middle of handshakes keeps nothing`(engine: Engine) throws {
+        weak var stage: TLSStage?
+        weak var handshaking: Connection?
+        do {
+            let made = try TLSStage(engine)
+            stage = made
+            _ = try made.loop.connect(to: made.listener.localAddress)
+            try made.run(until: { made.served.count == 1 && made.listener.handshakeCount == 1 })
+            handshaking = made.served[0].connection
+        }
+        #expect(stage == nil)
+        #expect(handshaking == nil)
+    }
+
     @Test(arguments: Engine.allCases)
     func `a time-out says TLS's end where it says FIN`(engine: Engine) throws {
         var listening = Listener.Options()

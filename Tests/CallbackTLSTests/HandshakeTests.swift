@@ -121,6 +121,23 @@ import Testing
         #expect(stage.served.dropFirst().allSatisfy { !$0.isOpen })
     }
 
+    @Test(arguments: Engine.allCases)
+    func `a certificate can be required of anybody`(engine: Engine) throws {
+        let stage = try TLSStage(
+            engine, Certificates.server { $0.clientCertificates = .required(.anyoneWithoutVerification) })
+        let strange = try stage.connect(
+            TLS.Client(trust: Certificates.trust(), identity: Certificates.identity("strange")))
+        try stage.run(until: { stage.served.first?.isOpen == true })
+        #expect(stage.served[0].connection.tls?.peerCertificates.first?.subject == "CN=strange")
+        strange.connection.close()
+        let nobody = try stage.connect()
+        try stage.run(until: { nobody.isClosed && stage.failures.count == 1 })
+        guard case .certificate = stage.failures[0].cause else {
+            _ = Issue.record("\(stage.failures)")
+            return
+        }
+    }
+
     // MARK: What was agreed on
 
     @Test(arguments: Engine.allCases)
@@ -165,6 +182,9 @@ import Testing
         #expect(try isResumed() == true, "with the key before")
         server.rotateTicketKey()
         #expect(try isResumed() == true, "a new ticket came with the old key's")
+        server.rotateTicketKey()
+        server.rotateTicketKey()
+        #expect(try isResumed() == false, "no key is left that the ticket was made with")
         let again = try Certificates.client { $0.resumesSessions = false }
         let client = try stage.connect(again)
         try stage.run(until: { client.isOpen })

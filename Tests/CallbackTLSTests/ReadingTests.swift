@@ -130,4 +130,63 @@ import Testing
         try stage.run(until: { lines.count == 4 })
         #expect(lines == ["one", "two", "three", "four"])
     }
+
+    /// TLS's end comes in the same read as the lines: it waits behind those that are held.
+    @Test(arguments: Engine.allCases)
+    func `tells the end behind lines that wait for resume`(engine: Engine) throws {
+        let stage = try TLSStage(engine)
+        var lines: [String] = []
+        stage.onConnection = { served in
+            served.connection.onLines { connection, line in
+                lines.append(String(validating: line) ?? "")
+                guard lines.count == 2 else { return }
+                connection.pause()
+                connection.schedule(after: .milliseconds(20)) { connection, _ in connection.resume() }
+            }
+            served.connection.onUnfinishedFrame = { _, _ in lines.append("unfinished") }
+        }
+        let client = try stage.connect()
+        client.onOpen = { connection in
+            connection.write("one\ntwo\nthree\nfour\n")
+            connection.end()
+        }
+        try stage.run(until: { stage.served.first?.isClosed == true })
+        #expect(lines == ["one", "two", "three", "four"])
+        #expect(stage.served[0].reason == .peerClosed)
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `tells the end behind more lines than a turn has`(engine: Engine) throws {
+        let stage = try TLSStage(engine)
+        var lines = 0
+        stage.onConnection = { served in served.connection.onLines { _, _ in lines += 1 } }
+        let client = try stage.connect()
+        client.onOpen = { connection in
+            connection.write(String(repeating: "x\n", count: 5_000))
+            connection.end()
+        }
+        try stage.run(until: { stage.served.first?.isClosed == true })
+        #expect(lines == 5_000)
+        #expect(stage.served[0].reason == .peerClosed)
+    }
+
+    @Test(arguments: Engine.allCases)
+    func `gives what a framing held, and the end behind it, to onData`(engine: Engine) throws {
+        let stage = try TLSStage(engine)
+        var told: [String] = []
+        stage.onConnection = { served in
+            served.connection.onLines { connection, line in
+                told.append(String(validating: line) ?? "")
+                connection.onData = { told.append(String(validating: $1) ?? "") }
+            }
+            served.connection.onEnd = { _ in told.append("end") }
+        }
+        let client = try stage.connect()
+        client.onOpen = { connection in
+            connection.write("one\ntwo\nrest")
+            connection.end()
+        }
+        try stage.run(until: { stage.served.first?.isClosed == true })
+        #expect(told == ["one", "two\nrest", "end"])
+    }
 }

@@ -121,6 +121,28 @@ import Testing
     }
 
     @Test(arguments: Engine.allCases)
+    func `a connection whose peer has ended, or that had TLS and is closed, does nothing`(engine: Engine) throws {
+        let stage = try TLSStage(engine)
+        let server = try Certificates.server()
+        var options = Listener.Options()
+        options.connection.allowsHalfOpen = true
+        var ends = 0
+        let plain = try stage.loop.listen(on: .ipv4("127.0.0.1", port: 0), options: options) { connection in
+            connection.onEnd = { connection in
+                connection.startTLS(server) { _ in Issue.record("secured") }
+                ends += 1
+                connection.close()
+            }
+        }
+        let ending = try stage.loop.connect(to: plain.localAddress)
+        ending.end()
+        let client = try stage.connect()
+        client.onOpen = { $0.close() }
+        try stage.run(until: { ends == 1 && client.isClosed })
+        client.connection.startTLS(server) { _ in Issue.record("secured") }
+    }
+
+    @Test(arguments: Engine.allCases)
     func `a connection that is closed, or has ended, does nothing`(engine: Engine) throws {
         let mail = try Mail(engine)
         let client = try mail.loop.connect(to: mail.listener.localAddress)

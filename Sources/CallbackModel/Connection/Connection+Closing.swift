@@ -31,7 +31,7 @@ extension Connection {
         }
         if queuedByteCount == 0, !isAwaitingInput { return closeDriver() }
         move(to: .flushing, output: .closed, input: .closed)
-        stopReading()
+        closeInput()
         boundClosing()
         endTimers()
     }
@@ -168,9 +168,11 @@ extension Connection {
         let isPeerOwed = self.isPeerOwed
         if !isPeerOwed { finishLayer() }
         let attachment = rare?.attachment
+        let layer = self.layer
         releaseCallbacks()
         cause = cause ?? .localClose
         closeDriver(resetting: isPeerOwed)
+        layer?.connectionAbandoned()
         attachment?.connectionClosed(cause ?? .localClose)
     }
 

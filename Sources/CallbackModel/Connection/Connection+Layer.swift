@@ -8,6 +8,7 @@ extension Connection {
     ///
     /// - Precondition: the connection has no layer.
     package func insert(_ layer: ConnectionLayer, onSecured: ((Connection) -> Void)? = nil) {
+        guard isUsable, output.isOpen, input != .ended else { return }
         require(!watch.contains(.layered), "the connection has a layer already")
         core.flushBatch(of: self)
         guard output == .open, lifecycle == .connecting || lifecycle == .starting || lifecycle == .open else { return }
@@ -32,6 +33,9 @@ extension Connection {
     var flowingInput: Input { watch.contains(.layered) ? .layered : .flowing }
 
     var isInHandshake: Bool { layer?.phase == .handshaking }
+
+    /// Traps in debug builds on another thread than the loop's.
+    package func assertThread(_ call: StaticString) { core.assertThread(call) }
 
     /// Measures `body`, which calls no user code, as a callback is.
     package func measure(_ kind: EventLoop.CallbackKind, _ body: () -> Void) {
@@ -61,6 +65,7 @@ extension Connection {
     /// What `ConnectionLayer.opened` does.
     func layerOpened() {
         guard let layer, layer.phase == .handshaking else { return }
+        if refusesClearBytes(layer) { return }
         layer.phase = .opening
         switch lifecycle {
         case .connecting: opened()
@@ -119,26 +124,37 @@ extension Connection {
     /// What had to wait goes on, unless it has to wait still.
     func layerResumed() {
         guard let layer, !isOver else { return }
-        if layer.phase == .handshaking, let pending = rare?.framing?.pendingCount, pending > 0 {
-            return layer.failed(
-                IOError(
-                    call: "startTLS", errno: IOError.protocolError,
-                    detail: "the peer sent \(pending) bytes in clear behind its request for TLS"))
-        }
-        guard layer.phase == .handshaking || input == .layered && isReadable else { return }
+        if layer.phase == .handshaking, refusesClearBytes(layer) { return }
+        guard mustRead, isReadable || lifecycle == .flushing || lifecycle == .connecting else { return }
         if !layer.kept.isEmpty || layer.hasUnread {
             let kept = layer.kept
             layer.kept = []
             layer.received(kept.span, self)
+            if lifecycle == .flushing { closeIfFlushed() }
             guard !isOver, layer.kept.isEmpty else { return }
-            if mustRead { driver.startReading() }
+            if mustRead, !watch.contains(.framesHeld) { driver.startReading() }
         }
-        if layer.hasPendingEnd, input == .layered { layerFoundEnd() }
+        // Behind the frames that are held.
+        if layer.hasPendingEnd, input == .layered, !watch.contains(.framesHeld) { layerFoundEnd() }
+    }
+
+    /// Refuses bytes that a framing has got behind a request for TLS: they came in clear.
+    private func refusesClearBytes(_ layer: ConnectionLayer) -> Bool {
+        guard let pending = rare?.framing?.pendingCount, pending > 0 else { return false }
+        layer.failed(
+            IOError(
+                call: "startTLS", errno: IOError.protocolError,
+                detail: "the peer sent \(pending) bytes in clear behind its request for TLS"))
+        return true
     }
 
     /// What `ConnectionLayer.ended` does.
     func layerFoundEnd() {
         guard !isOver, input != .ended else { return }
+        if watch.contains(.framesHeld) {
+            layer?.hasPendingEnd = true
+            return
+        }
         // As behind the driver's own end.
         if lifecycle == .readingOut { return closeDriver() }
         layer?.hasPendingEnd = input != .layered
@@ -166,6 +182,11 @@ extension Connection {
         guard let layer else { return }
         let mustTell = !layer.kept.isEmpty || layer.hasPendingEnd || layer.hasUnread
         if mustTell { putOffDelivery() } else { driver.startReading() }
+    }
+
+    /// What `close()` does about reading: nothing more is delivered, and what the layer waits for is still read.
+    func closeInput() {
+        if isAwaitingInput { beginReadingLayered() } else { stopReading() }
     }
 
     /// Reads no more, unless the layer needs it: a handshake goes on while the user has paused.
@@ -353,6 +374,16 @@ extension ConnectionLayer {
 
     func connectionClosed(_ reason: CloseReason) {
         closed(reason)
+        letGo()
+    }
+
+    /// The loop is let go, and nobody is told.
+    func connectionAbandoned() {
+        abandoned()
+        letGo()
+    }
+
+    private func letGo() {
         connection = nil
         phase = .muted
         held = []

@@ -36,7 +36,8 @@
         letGo(of: rare?.nextOnData) { needRare().nextOnData = newValue }
     }
 
-    /// The connection that this side began is open, and nothing has been read yet. Runs at most once, first.
+    /// The connection that this side began is open, or TLS has shaken hands; nothing has been delivered yet. Runs at
+    /// most once, first.
     public var onOpen: ((Connection) -> Void)? {
         get { rare?.onOpen }
         set { replace(onOpen) { needRare().onOpen = newValue } }
@@ -194,7 +195,7 @@
     /// The place of its run among the parked ones of the loop's batch (`WriteBatch`); -1 for none.
     @safe @exclusivity(unchecked) var batchIndex: Int32 = -1
 
-    /// Bytes in the driver's queue.
+    /// Bytes in the driver's queue, and those that a layer holds until its handshake is done.
     @safe @exclusivity(unchecked) package private(set) var queuedByteCount = 0
     @safe @exclusivity(unchecked) var acceptedByteCount: UInt64 = 0
 

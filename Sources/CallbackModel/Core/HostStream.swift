@@ -41,7 +41,7 @@
         // `onOpen` may have ended it.
         guard let elected, !connection.isOver else { return }
         state = .begun(elected)
-        connection.setQueuedByteCount(0)
+        connection.setQueuedByteCount(connection.layer?.held.count ?? 0)
         if !queued.isEmpty { connection.handOverRaw(keeping: queued) }
         if connection.output == .ending, connection.isOutputFinished { elected.finish() }
         // Closed before it was open, and the kernel has taken everything.

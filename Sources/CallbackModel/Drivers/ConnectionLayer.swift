@@ -79,6 +79,9 @@
     /// The connection has closed.
     open func closed(_ reason: CloseReason) {}
 
+    /// The loop is let go: no callback runs.
+    open func abandoned() {}
+
     // MARK: Told to the model
 
     /// Sends bytes that `seal`, `sealEnd` or the handshake have made. Afterwards the connection may be closing.

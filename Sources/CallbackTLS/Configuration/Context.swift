@@ -76,7 +76,8 @@ final class Context: Sendable {
     func verify(_ trust: TLS.Trust, mode: CInt) throws(TLS.ConfigurationError) {
         ErrorQueue.clear()
         switch trust {
-        case .anyoneWithoutVerification: return unsafe SSL_CTX_set_verify(pointer, SSL_VERIFY_NONE, nil)
+        // Asked for all the same: without SSL_VERIFY_PEER a server asks for none.
+        case .anyoneWithoutVerification: return unsafe SSL_CTX_set_verify(pointer, mode, acceptAnyone)
         case .system:
             guard unsafe SSL_CTX_set_default_verify_paths(pointer) == 1 else { throw .refused(ErrorQueue.text()) }
         case .certificates(let certificates):
@@ -92,6 +93,9 @@ final class Context: Sendable {
         unsafe SSL_CTX_set_verify(pointer, mode, nil)
     }
 }
+
+/// What SSL_CTX_set_verify(3) calls for each certificate: 1 accepts it, whatever was found.
+private let acceptAnyone: @convention(c) (CInt, OpaquePointer?) -> CInt = { _, _ in 1 }
 
 /// Calls `body` with each certificate of `source`: at least one.
 private func forEachCertificate(

@@ -8,9 +8,14 @@ final class KeyLog: Sendable {
     private let descriptor: Int32
 
     init(_ path: String) throws(TLS.ConfigurationError) {
-        descriptor = unsafe open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else {
-            throw .unreadable(IOError(call: "open", errno: errno, detail: String(escaping: path)))
+        let name = String(escaping: path)
+        guard !path.utf8.contains(0) else { throw .invalid("keyLogFile \(name) holds a NUL byte") }
+        // Not to wait for the reader of a FIFO.
+        descriptor = unsafe open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0o600)
+        guard descriptor >= 0 else { throw .unreadable(IOError(call: "open", errno: errno, detail: name)) }
+        var status = stat()
+        guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+            throw .invalid("keyLogFile \(name) is no regular file")
         }
     }
 

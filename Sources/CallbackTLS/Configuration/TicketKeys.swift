@@ -1,5 +1,6 @@
 internal import COpenSSL
 @_spi(Engine) internal import CallbackModel
+internal import Glibc
 internal import Synchronization
 
 /// The keys that a server makes session tickets with: the one in use and the one before. A ticket carries its key's
@@ -25,7 +26,11 @@ final class TicketKeys: Sendable {
     private struct Keys {
         var current: Key?
         var previous: Key?
-        var isRotationAsked = false
+
+        mutating func rotate(now: UInt64) {
+            previous = current
+            current = Key(now: now)
+        }
     }
 
     private let keys = Mutex(Keys())
@@ -36,7 +41,15 @@ final class TicketKeys: Sendable {
     }
 
     func rotate() {
-        keys.withLock { $0.isRotationAsked = true }
+        let now = Self.milliseconds
+        keys.withLock { $0.rotate(now: now) }
+    }
+
+    /// CLOCK_MONOTONIC, as loops count.
+    private static var milliseconds: UInt64 {
+        var time = timespec()
+        unsafe clock_gettime(CLOCK_MONOTONIC, &time)
+        return UInt64(time.tv_sec) * 1_000 + UInt64(time.tv_nsec) / 1_000_000
     }
 
     /// What SSL_CTX_set_tlsext_ticket_key_evp_cb(3) asks: -1 for an error, 0 if the ticket's key is unknown, 2 if the
@@ -70,11 +83,10 @@ final class TicketKeys: Sendable {
 
     private func age(_ keys: inout Keys, now: UInt64) {
         if let previous = keys.previous, now >= previous.madeAt + 2 * lifetime { keys.previous = nil }
-        if let current = keys.current, !keys.isRotationAsked, now < current.madeAt + lifetime { return }
-        keys.isRotationAsked = false
+        if let current = keys.current, now < current.madeAt + lifetime { return }
+        keys.rotate(now: now)
         // One that nobody has used for two lifetimes is no key before.
-        keys.previous = keys.current.flatMap { now < $0.madeAt + 2 * lifetime ? $0 : nil }
-        keys.current = Key(now: now)
+        if let previous = keys.previous, now >= previous.madeAt + 2 * lifetime { keys.previous = nil }
     }
 }
 

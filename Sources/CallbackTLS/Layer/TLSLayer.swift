@@ -26,13 +26,14 @@ internal import COpenSSL
 
     /// `nil` without memory, or for a server's name that cannot be one.
     init?(_ side: Side, on connection: Connection) {
+        guard let scratch = Scratch.of(connection) else { return nil }
         ErrorQueue.clear()
         let made: OpaquePointer? =
             switch side {
             case .server(let settings, _): unsafe settings.makeSSL()
             case .client(let settings, let name): unsafe settings.makeSSL(name)
             }
-        guard let scratch = Scratch.of(connection), let ssl = unsafe made else { return nil }
+        guard let ssl = unsafe made else { return nil }
         self.side = side
         unsafe self.ssl = ssl
         self.scratch = scratch
@@ -107,6 +108,8 @@ internal import COpenSSL
         sendOutput(connection)
         switch step {
         case .waits: break
+        // Its last message met a failure, and the connection closes.
+        case .done where phase != .handshaking: break
         case .done:
             isHandshaken = true
             handshakes?.end(self)
@@ -232,12 +235,13 @@ internal import COpenSSL
         var rest = bytes
         while true {
             let count = min(rest.count, Self.mostSealed)
-            records.begin(count)
             // The queue of errors need not be empty: a failure is final, and its error the last one.
             let result = unsafe rest.withUnsafeBytes { unsafe SSL_write(ssl, $0.baseAddress, CInt(count)) }
             guard result == count else {
+                connection.dropFromLayer(rest.count)
                 return failed(IOError(call: "SSL_write", errno: IOError.protocolError, detail: ErrorQueue.text()))
             }
+            records.begin(count)
             sealing = count
             sendOutput(connection)
             sealing = 0
@@ -275,10 +279,16 @@ internal import COpenSSL
     override func closed(_ reason: CloseReason) {
         guard !isHandshaken else { return }
         handshakes?.end(self)
+        let cause = failure ?? .closed(reason)
+        failure = cause
         guard let connection, isServer else { return }
         let name = unsafe SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name).map { unsafe String(cString: $0) }
         let failure = TLS.HandshakeFailure(
-            peer: connection.remoteAddress, serverName: name, cause: failure ?? .closed(reason))
+            peer: connection.remoteAddress, serverName: name, cause: cause)
         handshakes?.tell(failure, of: connection)
+    }
+
+    override func abandoned() {
+        handshakes?.end(self)
     }
 }
