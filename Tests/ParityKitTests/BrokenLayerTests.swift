@@ -184,6 +184,8 @@ private final class RecordPeer: PeerLayer {
 
     init(_ socket: PeerSocket) { self.socket = socket }
 
+    func advance() {}
+
     func begin() throws(PeerFailure) {
         output = Record.hello
         while try !flush().get() { try socket.wait(POLLOUT, "send") }

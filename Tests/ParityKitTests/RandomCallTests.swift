@@ -3,6 +3,7 @@ import CallbackServer
 import Glibc
 import ParityKit
 import RandomCalls
+import TLSParity
 import Testing
 
 @testable import Breakable
@@ -17,6 +18,19 @@ struct `Random calls from everywhere` {
             let engine = try #require(Engine(rawValue: name))
             for seed in UInt64(0)..<20 {
                 let violations = CallSequence.play(CallSequence.random(seed: seed), on: Participant(engine))
+                #expect(violations.isEmpty, "seed \(seed)")
+            }
+        }
+    }
+
+    /// 102,553 has frames and their end in one read.
+    @Test(arguments: Engine.allCases)
+    func `keep the contract over TLS`(engine: Engine) async {
+        await #expect(processExitsWith: .success) { [name = engine.rawValue as String] in
+            let engine = try #require(Engine(rawValue: name))
+            let participant = try Participant(engine).playing(.tls())
+            for seed in Array(UInt64(0)..<20) + [102_553] {
+                let violations = CallSequence.play(CallSequence.random(seed: seed), on: participant)
                 #expect(violations.isEmpty, "seed \(seed)")
             }
         }

@@ -6,7 +6,7 @@ public struct Form: Sendable {
     public let name: String
     let kind: Kind
     /// What lies between the scenario and its sockets.
-    let transport: Transport
+    package let transport: Transport
     private let obstacle: @Sendable (Scenario) -> String?
 
     enum Kind: Sendable {

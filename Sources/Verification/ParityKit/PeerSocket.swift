@@ -148,11 +148,14 @@ package final class PeerSocket {
 
     // MARK: Bytes
 
-    /// From now on it speaks `layer`, which begins.
-    package func speak(_ layer: any PeerLayer) throws(PeerFailure) {
+    /// From now on it speaks `layer`, which begins: at once, or if it does not `wait`, in the course of later calls.
+    package func speak(_ layer: any PeerLayer, waits: Bool = true) throws(PeerFailure) {
         self.layer = layer
-        try layer.begin()
+        if waits { try layer.begin() }
     }
+
+    /// Goes on with what its layer has to do before the first byte.
+    package func advance() { layer?.advance() }
 
     /// Sends what the kernel takes; nothing if it takes none now.
     ///
@@ -200,8 +203,8 @@ package final class PeerSocket {
 
     // MARK: Ending
 
-    package func shutDown(_ how: Int) throws(PeerFailure) {
-        if how == SHUT_WR { try layer?.end(mayWait: true) }
+    package func shutDown(_ how: Int, mayWait: Bool = true) throws(PeerFailure) {
+        if how == SHUT_WR { try layer?.end(mayWait: mayWait) }
         guard shutdown(descriptor, Int32(how)) == 0 else { throw PeerFailure(call: "shutdown", errno: errno) }
     }
 

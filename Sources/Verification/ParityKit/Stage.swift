@@ -209,7 +209,7 @@ public final class Stage {
             return nil
         }
         let observer = makeObserver(number)
-        if transport.opensAccepted { observer.met(connection) } else { observer.opened(connection) }
+        if transport.opensAtOnce { observer.opened(connection) } else { observer.met(connection) }
         return observer
     }
 

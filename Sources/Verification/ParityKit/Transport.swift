@@ -10,29 +10,29 @@ package struct Transport: Sendable {
         Connection
 
     /// How the side under test listens.
-    let listen: Listen
+    package let listen: Listen
     /// How the side under test connects.
-    let connect: Connect
-    /// Whether a connection that was accepted opens later, in `onOpen`.
-    let opensAccepted: Bool
+    package let connect: Connect
+    /// Whether a connection that was accepted is open at once. With a layer it opens later, in `onOpen`.
+    package let opensAtOnce: Bool
     /// What a peer speaks, once its socket is connected. `isAccepted`: the side under test has begun.
-    let layer: @Sendable (PeerSocket, _ isAccepted: Bool) throws(PeerFailure) -> (any PeerLayer)?
+    package let layer: @Sendable (PeerSocket, _ isAccepted: Bool) throws(PeerFailure) -> (any PeerLayer)?
 
     /// A layer. That of the peers is a witness: it shares no code with what is under test.
     package init(
         listen: @escaping Listen, connect: @escaping Connect,
         layer: @escaping @Sendable (PeerSocket, _ isAccepted: Bool) throws(PeerFailure) -> any PeerLayer
     ) {
-        self.init(listen: listen, connect: connect, opensAccepted: true, layer: layer)
+        self.init(listen: listen, connect: connect, opensAtOnce: false, layer: layer)
     }
 
     private init(
-        listen: @escaping Listen, connect: @escaping Connect, opensAccepted: Bool,
+        listen: @escaping Listen, connect: @escaping Connect, opensAtOnce: Bool,
         layer: @escaping @Sendable (PeerSocket, Bool) throws(PeerFailure) -> (any PeerLayer)?
     ) {
         self.listen = listen
         self.connect = connect
-        self.opensAccepted = opensAccepted
+        self.opensAtOnce = opensAtOnce
         self.layer = layer
     }
 
@@ -42,13 +42,16 @@ package struct Transport: Sendable {
             try loop.listen(on: address, options: options, onConnection: onConnection)
         },
         connect: { loop, address, options throws(IOError) in try loop.connect(to: address, options: options) },
-        opensAccepted: false, layer: { _, _ in nil })
+        opensAtOnce: true, layer: { _, _ in nil })
 }
 
 /// What a peer speaks over its socket. Each call ends by the socket's deadline.
 package protocol PeerLayer: AnyObject {
     /// Does what has to be done before the first byte.
     func begin() throws(PeerFailure)
+
+    /// Does as much of it as can be done without waiting. A failure shows in later calls.
+    func advance()
 
     /// As `PeerSocket.send`: what was not taken is given again.
     func send(_ bytes: UnsafeRawBufferPointer) -> Result<Int?, PeerFailure>

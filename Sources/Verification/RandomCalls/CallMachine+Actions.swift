@@ -143,11 +143,12 @@ extension CallMachine {
             let connection: Connection
             let way = tape.next(below: 8)
             switch way {
-            case 0: connection = try loop.connect(host: Self.host, port: anyPort(), options: options)
-            case 1: connection = try loop.connect(to: .unix(path: "/nowhere/at all"), options: options)
+            case 0 where transport.opensAtOnce:
+                connection = try loop.connect(host: Self.host, port: anyPort(), options: options)
+            case 1: connection = try transport.connect(loop, .unix(path: "/nowhere/at all"), options)
             // Nobody listens there: a port below 1,024 that is nobody's, of this host.
-            case 2: connection = try loop.connect(to: .ipv4(Self.host, port: 1), options: options)
-            default: connection = try loop.connect(to: .ipv4(Self.host, port: anyPort()), options: options)
+            case 2: connection = try transport.connect(loop, .ipv4(Self.host, port: 1), options)
+            default: connection = try transport.connect(loop, .ipv4(Self.host, port: anyPort()), options)
             }
             let model = add(way == 1 || way == 2 ? .hopeless : .client, connection)
             note("connection \(model.number) is begun to \(connection.remoteAddress)")
@@ -261,6 +262,7 @@ extension CallMachine {
             let socket = try PeerSocket(for: address, until: Self.soon)
             if tape.chance(1, of: 2) { socket.setBuffers(receive: 4_096, send: 4_096) }
             try socket.connect(to: address)
+            if let layer = try transport.layer(socket, false) { try socket.speak(layer, waits: false) }
             let peer = CalledPeer(peers.count, socket, isUnix: false, self)
             peers.append(peer)
             peer.connects(to: listener)
@@ -292,7 +294,7 @@ extension CallMachine {
         let model = CalledListener(listeners.count, self)
         do throws(IOError) {
             model.begin(
-                try loop.listen(on: .ipv4(Self.host, port: 0), options: options.listener) { [self] in
+                try transport.listen(loop, .ipv4(Self.host, port: 0), options.listener) { [self] in
                     accept($0, model)
                 })
             note("listener \(model.number) at \(model.port)")

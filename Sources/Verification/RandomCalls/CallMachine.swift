@@ -26,6 +26,7 @@ final class CallMachine {
     private(set) var isRunning = false
     private(set) var isSettling = false
     private let participant: Participant
+    var transport: Transport { participant.form.transport }
     private let limit: Duration
     var writesSteps = false
     private(set) var steps: [String] = []
@@ -116,6 +117,7 @@ final class CallMachine {
         isRunning = true
         run(turn)
         isRunning = false
+        for each in peers { each.advance() }
         noticeLoop()
     }
 

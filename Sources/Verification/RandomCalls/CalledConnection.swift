@@ -37,6 +37,8 @@ final class CalledConnection {
     /// Then bytes may have been read that were never told.
     var hasFramed = false
     private var isOpened: Bool
+    /// Whether it has a handshake, and an end of its own in front of FIN. Adopted ones are plain always.
+    private let isLayered: Bool
     private(set) var hasEnded = false
     private(set) var reason: CloseReason?
     /// Its `onClose` has returned.
@@ -79,7 +81,8 @@ final class CalledConnection {
         self.machine = machine
         self.connection = connection
         alive = connection
-        isOpened = kind == .accepted || kind == .adopted
+        isLayered = kind != .adopted && !machine.transport.opensAtOnce
+        isOpened = kind == .adopted || kind == .accepted && !isLayered
         mayBeShed = machine.options.mayShed
         if machine.options.hasTimeouts { called.insert(.timeouts) }
         for callback in Callback.allCases { set(callback, isSet: true) }
@@ -272,12 +275,14 @@ final class CalledConnection {
         case .peerClosed, .peerReset:
             if case .peer(let peer) = other { return peer.hasFinished }
             return true
-        case .truncated: return false
+        case .truncated: return isLayered && otherMayBeGone
         case .timedOut(.close): return called.contains(.close) || called.contains(.end) || otherMayBeGone
-        case .timedOut(.connect): return isClient
+        case .timedOut(.connect): return isClient || isLayered
         case .timedOut: return called.contains(.timeouts)
         case .shed: return mayBeShed
         case .drainDeadline: return called.contains(.drain)
+        // Who finishes in the middle of a handshake breaks the layer's protocol.
+        case .failed(let error) where isLayered && error.errno == EPROTO && otherMayBeGone: return true
         case .failed(let error): return isClient || mayBeRefused(error.errno)
         }
     }

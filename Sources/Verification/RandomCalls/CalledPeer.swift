@@ -35,6 +35,11 @@ final class CalledPeer {
         port = try? socket.localAddress().port
     }
 
+    /// Half of the peers shake hands by themselves, the others as far as they are told to send and receive.
+    func advance() {
+        if number.isMultiple(of: 2), !isBroken { socket.advance() }
+    }
+
     func forgetName() { port = nil }
 
     func connects(to listener: CalledListener?) { self.listener = listener }
@@ -49,11 +54,20 @@ final class CalledPeer {
     /// afterwards.
     private(set) var port: Int?
 
+    /// What a layer could not send, which then is the next that it is given.
+    private var waiting: [UInt8] = []
+
     func send(_ bytes: [UInt8]) {
         guard !hasFinished else { return }
+        let bytes = waiting.isEmpty ? bytes : waiting
         machine.note("peer \(number) sends \(bytes.count) bytes")
         let result = unsafe bytes.withUnsafeBytes { unsafe socket.send($0) }
-        if case .success(let count?) = result { sent += bytes[..<count] }
+        waiting = []
+        switch result {
+        case .success(let count?): sent += bytes[..<count]
+        case .success(nil): waiting = bytes
+        case .failure: break
+        }
     }
 
     /// Receives what is there; every byte must be the next one that was written.
@@ -96,7 +110,7 @@ final class CalledPeer {
         machine.note("peer \(number) half-closes")
         hasFinished = true
         hasSentEnd = true
-        try? socket.shutDown(SHUT_WR)
+        try? socket.shutDown(SHUT_WR, mayWait: false)
     }
 
     func close() {

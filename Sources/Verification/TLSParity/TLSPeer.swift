@@ -28,6 +28,11 @@ internal import ParityKit
         }
     }
 
+    func advance() {
+        ERR_clear_error()
+        _ = unsafe SSL_do_handshake(ssl)
+    }
+
     func send(_ bytes: UnsafeRawBufferPointer) -> Result<Int?, PeerFailure> {
         ERR_clear_error()
         let result = unsafe SSL_write(ssl, bytes.baseAddress, CInt(clamping: bytes.count))

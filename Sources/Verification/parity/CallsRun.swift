@@ -56,7 +56,9 @@ struct CallsRun {
         Terminal.printLine("\(participant.name): " + violations.joined(separator: "\n  "))
         let short = CallSequence.shrink(sequence, on: participant, isAlone: true)
         let steps = CallSequence.steps(of: short, on: participant).map { "  \($0)" }
-        Terminal.printLine("Again with: \(command) --engine \(participant.name)")
+        let names = participant.name.split(separator: " ")
+        Terminal.printLine(
+            "Again with: \(command) --engine \(names[0])" + names.dropFirst().map { " --\($0)" }.joined())
         Terminal.printLine("Shortened to \(short.count) of \(sequence.count) bytes, which do this:")
         Terminal.printLine(steps.joined(separator: "\n"))
         let digits = short.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()

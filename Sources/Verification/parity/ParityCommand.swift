@@ -91,8 +91,8 @@ struct ParityCommand: ParsableCommand {
         if form != .callbacks, faults != nil || calls != nil || callsFile != nil || hosts {
             throw ValidationError("--form goes with scenarios and with --random")
         }
-        if tls != nil, form != .callbacks || faults != nil || calls != nil || callsFile != nil || hosts {
-            throw ValidationError("--tls goes with scenarios and with --random")
+        if tls != nil, form != .callbacks || faults != nil || hosts {
+            throw ValidationError("--tls goes with scenarios, with --random and with --calls")
         }
         if faults != nil, json { throw ValidationError("--faults prints no JSON") }
     }
