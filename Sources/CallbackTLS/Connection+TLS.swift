@@ -6,7 +6,7 @@ extension Connection {
     ///
     /// What was written before goes out in clear. Then the connection waits for the client's handshake as it waits to
     /// open: what is written is held, and nothing is delivered. `onSecured` runs when it is done. The connect time-out
-    /// bounds it.
+    /// bounds it. If the handshake fails, the connection closes, and `onClose` says why.
     ///
     /// Bytes that a framing has already got behind the request came in clear, perhaps from somebody in between (RFC
     /// 3207, section 6; CVE-2011-0411): then the connection closes with EPROTO. In `onData` they are the caller's to

@@ -63,6 +63,27 @@ import Testing
         #expect(stage.served[0].text == "request" && stage.served[0].reason == .peerClosed)
     }
 
+    /// It sends no tickets, and does not close: nothing comes to end the wait.
+    @Test(arguments: Engine.allCases)
+    func `a client that closes to a silent server waits for its close time-out, and has closed properly`(
+        engine: Engine
+    ) throws {
+        var listening = Listener.Options()
+        listening.connection.allowsHalfOpen = true
+        let stage = try TLSStage(engine, Certificates.server { $0.issuesTickets = false }, listening: listening)
+        var connecting = EventLoop.ConnectOptions()
+        connecting.connection.timeouts.close = .milliseconds(100)
+        let client = try stage.connect(options: connecting)
+        client.onOpen = { connection in
+            connection.write("request")
+            connection.close()
+        }
+        try stage.run(until: { client.isClosed && stage.served.first?.events.last == "end" })
+        #expect(client.reason == .localClose)
+        #expect(stage.served[0].text == "request")
+        stage.served[0].connection.reset()
+    }
+
     /// The layer and what counts handshakes hold each other meanwhile.
     @Test(arguments: Engine.allCases)
     func `a loop that is let go in the middle of handshakes keeps nothing`(engine: Engine) throws {

@@ -79,6 +79,8 @@ extension Connection {
             return timeoutsChanged()
         }
         if kind == .close, isFinishing { return finishingTimedOut() }
+        // Everything has left, and what the layer has waited for does not come.
+        if kind == .close, lifecycle == .flushing, queuedByteCount == 0 { return closeDriver() }
         var action = TimeoutAction.close
         if kind != .close, let onTimeout = rare?.onTimeout {
             core.perform(.timeout) { action = onTimeout(self, kind) }

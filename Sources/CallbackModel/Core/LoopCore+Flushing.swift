@@ -31,11 +31,11 @@ extension LoopCore {
         // Held, whatever the sending does to the batch.
         let kept = batch.isKept(run) ? batch.kept : nil
         unsafe run.owner._withUnsafeGuaranteedRef { connection in
+            // Never of a connection with a layer.
+            if let kept { return connection.handOver(keeping: kept) }
             let bytes = unsafe Span(_unsafeStart: run.start, count: run.count)
             if connection.watch.contains(.layered) {
                 connection.handToLayer(bytes)
-            } else if let kept {
-                connection.handOver(keeping: kept)
             } else {
                 connection.handOver(bytes)
             }

@@ -28,7 +28,7 @@ extension TLS {
         }
 
         /// Replaces certificates and keys. Connections keep what they were made with; new ones get the new ones. If it
-        /// throws, nothing has changed. For any thread.
+        /// throws, nothing has changed. For any thread. Files are read now, those of the clients' trust too.
         ///
         /// Clients go on resuming their sessions, which are made with other keys.
         public func replace(identities: [Identity]) throws(ConfigurationError) {

@@ -43,7 +43,7 @@ extension CalledConnection {
 
     private func check(_ status: WriteStatus, _ connection: Connection, _ mayBeTaken: Bool, _ isKnown: Bool) {
         if status == .closed {
-            let isExpected = isRefused || !mayBeTaken || isPiped || mayHaveEnded
+            let isExpected = isRefused || !mayBeTaken || mayHaveEnded
             if !isExpected { report("clause 8: a write was refused without a reason") }
             isRefused = true
             return
@@ -57,7 +57,8 @@ extension CalledConnection {
 
     /// Whether the connection may have closed or ended itself by now.
     var mayHaveEnded: Bool {
-        if !called.isEmpty || isClient || hasEnded || mayBeShed { return true }
+        // A pipe's other end may have gone, and this one with it.
+        if !called.isEmpty || isClient || hasEnded || mayBeShed || isPiped { return true }
         return otherMayBeGone || isRefusedSomething
     }
 
