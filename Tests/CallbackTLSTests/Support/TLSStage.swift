@@ -29,6 +29,11 @@ final class TLSStage {
         listener.onHandshakeFailed = { [unowned self] _, failure in self.failures.append(failure) }
     }
 
+    /// What a test has set may capture the connection that it is set on.
+    deinit {
+        for served in served { served.letGo() }
+    }
+
     var port: UInt16 { UInt16(listener.localAddress.port!) }
 
     /// A client of this library; to the listener, or to `address` in front of it.
@@ -79,6 +84,11 @@ final class Served {
             self.reason = reason
             self.failure = connection.handshakeFailure
         }
+    }
+
+    func letGo() {
+        onOpen = { _ in }
+        onData = { _, _ in }
     }
 
     var text: String { String(decoding: received, as: UTF8.self) }
