@@ -14,7 +14,7 @@ most_for_epoll=300
 most_of_engine=1.01
 
 # Of the C server over OpenSSL's instructions, for a message and for a connection over TLS. The goal for a message is
-# 1.02, which is not reached: of what it has more, a third is retains and the calls between modules.
+# 1.02, which is not reached.
 most_of_c_tls=1.05
 most_of_c_tls_connection=1.03
 

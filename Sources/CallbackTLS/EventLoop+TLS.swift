@@ -11,13 +11,9 @@ extension EventLoop {
         on address: SocketAddress, tls: TLS.Server, options: Listener.Options = .init(),
         onConnection: @escaping (Connection) -> Void
     ) throws(IOError) -> Listener {
-        let handshakes = Handshakes(limit: tls.settings.options.maxHandshakes)
-        let listener = try listen(on: address, options: options.with(tls)) { connection in
-            connection.accept(tls, handshakes)
-            onConnection(connection)
+        try speaking(tls, onConnection) { accept throws(IOError) in
+            try listen(on: address, options: options.with(tls), onConnection: accept)
         }
-        listener.attachment = handshakes
-        return listener
     }
 
     /// The same with a listening socket of other code: `listen(adopting:options:)`.
@@ -25,8 +21,17 @@ extension EventLoop {
         adopting descriptor: Int32, tls: TLS.Server, options: Listener.Options = .init(),
         onConnection: @escaping (Connection) -> Void
     ) throws(IOError) -> Listener {
+        try speaking(tls, onConnection) { accept throws(IOError) in
+            try listen(adopting: descriptor, options: options.with(tls), onConnection: accept)
+        }
+    }
+
+    private func speaking(
+        _ tls: TLS.Server, _ onConnection: @escaping (Connection) -> Void,
+        _ listen: (@escaping (Connection) -> Void) throws(IOError) -> Listener
+    ) throws(IOError) -> Listener {
         let handshakes = Handshakes(limit: tls.settings.options.maxHandshakes)
-        let listener = try listen(adopting: descriptor, options: options.with(tls)) { connection in
+        let listener = try listen { connection in
             connection.accept(tls, handshakes)
             onConnection(connection)
         }

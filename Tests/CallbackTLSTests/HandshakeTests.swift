@@ -253,6 +253,16 @@ import Testing
         #expect(report?.finished == 1)
     }
 
+    @Test(arguments: Engine.allCases)
+    func `are measured as callbacks are`(engine: Engine) throws {
+        let stage = try TLSStage(engine)
+        var kinds: Set<EventLoop.CallbackKind> = []
+        stage.loop.onSlowCallback(longerThan: .nanoseconds(1)) { kinds.insert($0.kind) }
+        let client = try stage.connect()
+        try stage.run(until: { client.isOpen })
+        #expect(kinds.isSuperset(of: [.connection, .handshake, .open]))
+    }
+
     // MARK: Happy Eyeballs
 
     @Test(arguments: Engine.allCases)

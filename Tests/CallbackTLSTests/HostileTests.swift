@@ -48,8 +48,9 @@ import Testing
         let stage = try TLSStage(engine)
         for number in 1...20 {
             let bad = try stage.loop.connect(to: stage.listener.localAddress)
-            // A record that is refused, and behind it what would be a record of its own.
-            bad.write([0x16, 3, 1, 0, 4, 0xff, 0xff, 0xff, 0xff] + [0x15, 3, 3, 0, 2, 2, 80])
+            // A record that is refused, and behind it fatal alerts: more than OpenSSL reads ahead.
+            let alerts = (0..<8_000).flatMap { _ in [0x15, 3, 3, 0, 2, 2, 80] as [UInt8] }
+            bad.write([0x16, 3, 1, 0, 4, 0xff, 0xff, 0xff, 0xff] + alerts)
             let honest = try stage.connect()
             honest.onOpen = { $0.write("honest") }
             try stage.run(until: {

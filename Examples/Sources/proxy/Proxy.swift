@@ -28,33 +28,11 @@ struct Proxy: ParsableCommand {
         listening.maxConnections = Limits.clients
         listening.connection.timeouts.idle = Limits.idle
         let listener = try loop.listen(on: options.address, options: listening) { [unowned loop] client in
-            forward(client, on: loop)
+            loop.forward(client, to: to, connecting: Limits.connecting, idle: Limits.idle)
         }
         listener.onError = { _, error in printLine("\(error)") }
         try loop.drain(listener, within: .seconds(options.drain))
         printLine("Listening on port \(listener.localAddress.port ?? 0)")
         try loop.run()
-    }
-
-    /// A connection of the client's own to the server, and a pipe each way.
-    ///
-    /// What the client sends before the server has answered waits, and so does the client when it is too much. How one
-    /// end finishes, or breaks, is handed on to the other.
-    private func forward(_ client: Connection, on loop: EventLoop) {
-        var connecting = EventLoop.ConnectOptions()
-        connecting.connection.timeouts.idle = Limits.idle
-        connecting.connection.timeouts.connect = Limits.connecting
-        do throws(IOError) {
-            let server = try loop.connect(host: to.host, port: to.port, options: connecting)
-            client.pipe(to: server)
-            server.pipe(to: client)
-            server.onClose = { _, reason in
-                if case .failed(let error) = reason { printLine("\(error)") }
-                if case .timedOut(let kind) = reason { printLine("\(to.host) port \(to.port): \(kind) time-out") }
-            }
-        } catch {
-            printLine("\(error)")
-            client.reset()
-        }
     }
 }

@@ -34,38 +34,14 @@ struct TLSProxy: ParsableCommand {
         listening.maxConnections = Limits.clients
         listening.connection.timeouts.idle = Limits.idle
         let listener = try loop.listen(on: options.address, tls: tls, options: listening) { [unowned loop] client in
-            // Not before the handshake: who cannot speak TLS costs the backend nothing.
-            client.onOpen = { forward($0, on: loop) }
+            // Not before the handshake: who cannot speak TLS costs the backend nothing. Behind it, the client's
+            // close_notify becomes FIN, and the backend's FIN becomes close_notify.
+            client.onOpen = { loop.forward($0, to: backend, connecting: Limits.connecting, idle: Limits.idle) }
         }
         listener.onError = { _, error in printLine("\(error)") }
         listener.onHandshakeFailed = { _, failure in printLine("No handshake with \(failure)") }
         try loop.drain(listener, within: .seconds(options.drain))
         printLine("Listening on port \(listener.localAddress.port ?? 0)")
         try loop.run()
-    }
-
-    /// A connection of the client's own to the backend, and a pipe each way.
-    ///
-    /// What the client sends before the backend has answered waits, and so does the client when it is too much. The
-    /// client's close_notify becomes FIN, and the backend's FIN becomes close_notify. If one end breaks, the other is
-    /// reset, so that nobody takes a part for the whole.
-    private func forward(_ client: Connection, on loop: EventLoop) {
-        var connecting = EventLoop.ConnectOptions()
-        connecting.connection.timeouts.idle = Limits.idle
-        connecting.connection.timeouts.connect = Limits.connecting
-        do throws(IOError) {
-            let server = try loop.connect(host: backend.host, port: backend.port, options: connecting)
-            client.pipe(to: server)
-            server.pipe(to: client)
-            server.onClose = { _, reason in
-                if case .failed(let error) = reason { printLine("\(error)") }
-                if case .timedOut(let kind) = reason {
-                    printLine("\(backend.host) port \(backend.port): \(kind) time-out")
-                }
-            }
-        } catch {
-            printLine("\(error)")
-            client.reset()
-        }
     }
 }

@@ -23,12 +23,9 @@ extension Connection {
         guard isUsable else { return }
         cause = cause ?? .localClose
         core.flushBatch(of: self)
-        // The flush may have failed and closed.
+        finishLayer()
+        // One of them may have failed and closed.
         guard isUsable else { return }
-        if watch.contains(.layered) {
-            finishLayer()
-            guard isUsable else { return }
-        }
         if queuedByteCount == 0, !isAwaitingInput { return closeDriver() }
         move(to: .flushing, output: .closed, input: .closed)
         closeInput()
@@ -152,7 +149,7 @@ extension Connection {
     func closeAtDrainDeadline(_ forcing: Listener.Forcing) {
         guard lifecycle != .closing, lifecycle != .closed else { return }
         noteCause(.drainDeadline)
-        if forcing == .reset || isPeerOwed { closeDriver(resetting: true) } else { closeDriverProperly() }
+        closeDriverInOrder(resetting: forcing == .reset || isPeerOwed)
     }
 
     /// Whether this side has more to send: queued bytes, or what a pipe's source may still bring. With FIN the peer

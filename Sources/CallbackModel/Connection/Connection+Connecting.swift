@@ -121,7 +121,9 @@ extension Connection {
         switch lifecycle {
         case .connecting, .starting: break
         // `close()` waited for this. If all bytes of a host's connection left in one call, no driver tells of it.
-        case .flushing: return layer?.driverOpened() == true ? () : closeIfFlushed()
+        case .flushing:
+            if layer?.driverOpened() != true { closeIfFlushed() }
+            return
         // A write to an adopted connection has met a reset: what came before it is still read.
         case .readingOut: return begin()
         case .open, .closing, .closed: return

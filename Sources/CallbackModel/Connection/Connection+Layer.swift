@@ -27,7 +27,7 @@ extension Connection {
         if isDriverOpen { _ = layer.driverOpened() }
     }
 
-    /// `nil` for nearly all.
+    /// `nil` for a connection without TLS.
     package var layer: ConnectionLayer? { watch.contains(.layered) ? rare?.layer : nil }
 
     var flowingInput: Input { watch.contains(.layered) ? .layered : .flowing }
@@ -57,7 +57,7 @@ extension Connection {
     /// The loop's clock as the turn has read it.
     package var turnMilliseconds: UInt64 { core.driver.cachedMilliseconds }
 
-    /// Other than before as soon as a turn has begun for which something was put off.
+    /// Changes when a turn begins for which something was put off.
     package var turnNumber: UInt64 { core.requestedTurnCount }
 
     // MARK: The handshake
@@ -101,9 +101,6 @@ extension Connection {
         closeDriver()
     }
 
-    /// The layer cannot have so many connections.
-    package func shedByLayer() { shed() }
-
     // MARK: Reading
 
     func layerReceived(_ bytes: Span<UInt8>) {
@@ -121,7 +118,7 @@ extension Connection {
         if mustRead { putOffDelivery() }
     }
 
-    /// What had to wait goes on, unless it has to wait still.
+    /// Hands the layer what it has kept, unless the connection is still paused.
     func layerResumed() {
         guard let layer, !isOver else { return }
         if layer.phase == .handshaking, refusesClearBytes(layer) { return }
@@ -172,7 +169,7 @@ extension Connection {
         if layer.phase == .handshaking || input == .layered { layer.reachedEnd() }
     }
 
-    /// Whether a close waits for what the peer is about to send: nothing is missed if that is read.
+    /// Whether a close waits for what the peer is about to send.
     var isAwaitingInput: Bool {
         guard let layer, !layer.hasPendingEnd else { return false }
         return layer.awaitsInput
@@ -219,8 +216,7 @@ extension Connection {
             handToLayer(bytes)
             guard output == .layered else { return .closed }
         }
-        let buffered = queuedByteCount == 0 ? core.batch.count(of: self) : bufferedByteCount
-        return buffered < Int(highWaterMark) ? .flowing : saturate()
+        return bufferedByteCount < Int(highWaterMark) ? .flowing : saturate()
     }
 
     @inline(__always)
@@ -242,7 +238,7 @@ extension Connection {
         }
     }
 
-    /// Bytes that the layer was given to seal and cannot send.
+    /// Counts written bytes that the layer could not send.
     package func dropFromLayer(_ count: Int) { unsentByteCount += UInt64(count) }
 
     /// What `ConnectionLayer.handOver` does.
@@ -251,7 +247,7 @@ extension Connection {
         let queued = driver.send(bytes)
         layer.handedOverCount &+= UInt64(truncatingIfNeeded: bytes.count)
         if queued >= 0 { layer.handedOver(bytes, queued: queued) }
-        // Nothing waits, and nobody waits for anything.
+        // The usual case: nothing is queued, and no completion, time-out or `onDrain` is due.
         if queued == 0, queuedByteCount == 0, watch == .layered { return }
         sealedHandedOver(queued, count: bytes.count, layer)
     }
@@ -282,8 +278,8 @@ extension Connection {
         if isOwedSomething { putOffDelivery() }
     }
 
-    /// Bytes as they were written that the peer has taken, when its kernel has acknowledged so many sealed ones: at
-    /// least that many, since each sealed byte is at most one of them.
+    /// How many written bytes the peer has taken at least, when its kernel has acknowledged this many sealed ones. A
+    /// sealed byte that is missing counts as a written one.
     func takenByteCount(_ acknowledged: UInt64, _ layer: ConnectionLayer) -> UInt64 {
         let sent = layer.handedOverCount - UInt64(layer.driverQueue)
         let written = bytesWritten
@@ -314,15 +310,15 @@ extension Connection {
     /// Whether nothing but FIN is left to be sent.
     var isOutputFinished: Bool { layer?.isFinished ?? true }
 
-    /// Says that nothing more comes, if that can be said still.
+    /// Sends the layer's own end, unless its handshake is not done or its output has failed.
     func finishLayer() {
         _ = layer?.finish()
     }
 
-    /// Closes with the layer's own end in front of FIN.
-    func closeDriverProperly() {
-        finishLayer()
-        closeDriver()
+    /// Closes with RST, or with the layer's own end in front of FIN.
+    func closeDriverInOrder(resetting: Bool) {
+        if !resetting { finishLayer() }
+        closeDriver(resetting: resetting)
     }
 }
 
@@ -377,7 +373,7 @@ extension ConnectionLayer {
         letGo()
     }
 
-    /// The loop is let go, and nobody is told.
+    /// The loop is let go: no callback runs.
     func connectionAbandoned() {
         abandoned()
         letGo()

@@ -35,7 +35,7 @@ extension Connection {
     }
 
     /// Resets it, so that the loop stays within its limits.
-    func shed() {
+    package func shed() {
         noteCause(.shed)
         closeDriver(resetting: true)
     }

@@ -98,11 +98,7 @@ extension Connection {
             if kind != .close, isBoundedByClose { return }
             noteCause(.timedOut(kind))
             // FIN behind bytes that the peer does not take would keep them in the kernel for many minutes.
-            if isPeerOwed || lifecycle == .open && driver.hasUnacknowledged {
-                closeDriver(resetting: true)
-            } else {
-                closeDriverProperly()
-            }
+            closeDriverInOrder(resetting: isPeerOwed || lifecycle == .open && driver.hasUnacknowledged)
         case .reset:
             noteCause(.timedOut(kind))
             closeDriver(resetting: true)

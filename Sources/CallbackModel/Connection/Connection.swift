@@ -287,10 +287,7 @@ extension Connection {
     @inline(__always)
     fileprivate func receive(_ bytes: Span<UInt8>) {
         guard input == .flowing else { return receiveLayered(bytes) }
-        if core.isTimed { return receiveTimed(bytes) }
-        bytesRead &+= UInt64(truncatingIfNeeded: bytes.count)
-        deliver(bytes)
-        core.flushBatch()
+        receiveInClear(bytes)
     }
 
     /// Not inlined: swift.md 7.
@@ -301,7 +298,11 @@ extension Connection {
 
     /// What `ConnectionLayer.deliver` does.
     func receiveFromLayer(_ bytes: Span<UInt8>) {
-        guard input == .layered else { return }
+        if input == .layered { receiveInClear(bytes) }
+    }
+
+    @inline(__always)
+    private func receiveInClear(_ bytes: Span<UInt8>) {
         if core.isTimed { return receiveTimed(bytes) }
         bytesRead &+= UInt64(truncatingIfNeeded: bytes.count)
         deliver(bytes)

@@ -66,10 +66,10 @@
     /// How many sealed bytes, as they were written, the kernel has not taken.
     open var sealedByteCount: Int { unimplemented() }
 
-    /// The driver has got `bytes`, the last ones that were handed over, and its queue holds so many now.
+    /// Follows each hand-over: the driver has `bytes`, and its queue holds `queued` bytes.
     open func handedOver(_ bytes: Span<UInt8>, queued: Int) { unimplemented() }
 
-    /// The driver's queue holds so many bytes now.
+    /// The driver's queue has become shorter: it holds `count` bytes.
     open func driverQueueChanged(to count: Int) { unimplemented() }
 
     /// Whether the peer is about to send something of the layer's own. If that came after a close, the kernel would

@@ -1,5 +1,5 @@
 internal import COpenSSL
-@_spi(Engine) internal import CallbackModel
+internal import CallbackModel
 internal import Glibc
 internal import Synchronization
 
@@ -45,7 +45,7 @@ final class TicketKeys: Sendable {
         keys.withLock { $0.rotate(now: now) }
     }
 
-    /// CLOCK_MONOTONIC, as loops count.
+    /// CLOCK_MONOTONIC: the loops that share the keys have none in common.
     private static var milliseconds: UInt64 {
         var time = timespec()
         unsafe clock_gettime(CLOCK_MONOTONIC, &time)
@@ -56,9 +56,10 @@ final class TicketKeys: Sendable {
     /// client should get a new ticket.
     func crypt(
         name: UnsafeMutablePointer<UInt8>, iv: UnsafeMutablePointer<UInt8>, _ cipher: OpaquePointer,
-        _ mac: OpaquePointer, encrypts: Bool, isForOneUse: Bool, now: UInt64
+        _ mac: OpaquePointer, encrypts: Bool, isForOneUse: Bool
     ) -> CInt {
-        keys.withLock { keys in
+        let now = Self.milliseconds
+        return keys.withLock { keys in
             age(&keys, now: now)
             if encrypts {
                 guard let key = keys.current, unsafe RAND_bytes(iv, EVP_MAX_IV_LENGTH) == 1 else { return -1 }
@@ -96,10 +97,9 @@ let cryptTicket:
         CInt
     ) -> CInt = { ssl, name, iv, cipher, mac, encrypts in
         guard let ssl = unsafe ssl, let name = unsafe name, let iv = unsafe iv, let cipher = unsafe cipher,
-            let mac = unsafe mac, let layer = unsafe TLSLayer.of(ssl), let settings = layer.serverSettings,
-            let now = layer.connection?.turnMilliseconds
+            let mac = unsafe mac, let settings = unsafe TLSLayer.of(ssl)?.serverSettings
         else { return -1 }
         return unsafe settings.tickets.crypt(
             name: name, iv: iv, cipher, mac, encrypts: encrypts == 1,
-            isForOneUse: SSL_version(ssl) == TLS1_3_VERSION, now: now)
+            isForOneUse: SSL_version(ssl) == TLS1_3_VERSION)
     }

@@ -15,6 +15,8 @@ struct SealedRecords {
     private var sealed = 0
     private var clear = 0
     private var sentClear = 0
+    /// How many of `clear` are in what is handed over next.
+    private var sealing = 0
     /// Bytes in the driver's queue that were written before the layer began.
     private var unsealed: Int
 
@@ -28,35 +30,33 @@ struct SealedRecords {
     /// How many written bytes have not left.
     var clearCount: Int { clear - sentClear + unsealed }
 
-    /// `count` written bytes are about to be sealed.
-    mutating func begin(_ count: Int) {
+    /// `count` written bytes are sealed, and are handed over next. Without this call, what is handed over is the
+    /// layer's own.
+    mutating func willHandOver(_ count: Int) {
         clear += count
+        sealing = count
     }
 
-    /// Another `count` sealed bytes have left at once, and with them all before them.
-    mutating func sent(_ count: Int) {
-        sealed += count
-        queueChanged(to: 0)
-    }
-
-    /// The `count` bytes of the last `begin` were sealed, or bytes of the layer's own. The driver has got `bytes` for
-    /// them, and its queue holds `queued`.
-    mutating func queued(_ queued: Int, _ bytes: Span<UInt8>, clear count: Int) {
-        append(bytes, clear: count)
+    /// The driver has `bytes`, and its queue holds `queued` bytes.
+    mutating func handedOver(_ bytes: Span<UInt8>, queued: Int) {
+        // Nothing is remembered of what has left at once.
+        if queued > 0 { append(bytes, clear: sealing) }
+        sealing = 0
+        sealed += bytes.count
         queueChanged(to: queued)
     }
 
     private mutating func append(_ bytes: Span<UInt8>, clear count: Int) {
-        let before = sealed
-        sealed += bytes.count
         if count == 0 { return }
-        if count <= Self.mostClear { return records.append(Record(sealedEnd: sealed, clearEnd: clear)) }
+        if count <= Self.mostClear {
+            return records.append(Record(sealedEnd: sealed + bytes.count, clearEnd: clear))
+        }
         var ends: [Int] = []
         var position = 0
         // Each record has a type, a version and its length in front (RFC 8446, section 5.2).
         while position + 5 <= bytes.count {
             position += 5 + Int(bytes[position + 3]) << 8 + Int(bytes[position + 4])
-            ends.append(before + position)
+            ends.append(sealed + position)
         }
         // All but the last are full. Before them there may be records of the layer's own.
         var clearEnd = clear - count

@@ -14,8 +14,6 @@ internal import COpenSSL
     private let scratch: Scratch
     // What each message touches is unchecked (swift.md 1).
     @safe @exclusivity(unchecked) private var records: SealedRecords
-    /// How many written bytes are being sealed.
-    @safe @exclusivity(unchecked) private var sealing = 0
     /// Why the handshake failed, as far as it is known.
     private(set) var failure: TLS.HandshakeFailure.Cause?
     /// Its place among the handshakes of its listener.
@@ -158,7 +156,7 @@ internal import COpenSSL
     /// The listener has too many handshakes, and this is the oldest.
     func giveWay() {
         failure = .tooMany
-        connection?.shedByLayer()
+        connection?.shed()
     }
 
     // MARK: Reading
@@ -241,10 +239,8 @@ internal import COpenSSL
                 connection.dropFromLayer(rest.count)
                 return failed(IOError(call: "SSL_write", errno: IOError.protocolError, detail: ErrorQueue.text()))
             }
-            records.begin(count)
-            sealing = count
+            records.willHandOver(count)
             sendOutput(connection)
-            sealing = 0
             rest = rest.extracting(droppingFirst: count)
             if rest.isEmpty { return }
             // They may have met a reset, or the loop's limit.
@@ -265,7 +261,7 @@ internal import COpenSSL
     }
 
     override func handedOver(_ bytes: Span<UInt8>, queued: Int) {
-        if queued == 0 { records.sent(bytes.count) } else { records.queued(queued, bytes, clear: sealing) }
+        records.handedOver(bytes, queued: queued)
     }
 
     override var sealedByteCount: Int { records.clearCount }

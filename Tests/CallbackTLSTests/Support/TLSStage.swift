@@ -1,5 +1,6 @@
 import CallbackServer
 import CallbackTLS
+import Glibc
 import ServerTestSupport
 import TestSupport
 import Testing
@@ -50,6 +51,12 @@ final class TLSStage {
             until: condition, sourceLocation: sourceLocation,
             whenLate: "served \(self.served.map(\.events)), failures \(self.failures)")
     }
+}
+
+/// Waits until the kernel knows of the reset: on a busy machine that is later than the call that has sent it.
+func waitForReset(of connection: Connection, sourceLocation: SourceLocation = #_sourceLocation) {
+    var entry = pollfd(fd: connection.descriptor, events: 0, revents: 0)
+    #expect(poll(&entry, 1, 30_000) == 1, sourceLocation: sourceLocation)
 }
 
 /// A connection and all that it was told.
